@@ -1,0 +1,203 @@
+//! Answer bodies, field by field in the order of the public API page.
+
+use crate::ids::{ClickId, RequestId};
+use crate::record::verdict::Outcome;
+use crate::request::Warning;
+use std::fmt::Display;
+
+/// Message of `click_not_found`.
+pub const CLICK_NOT_FOUND: &str = "Click with this clickid was not found";
+/// The one sentence that a caller gets for whatever went wrong inside.
+pub const INTERNAL_ERROR: &str = "Unexpected server error";
+
+/// The body that tells `outcome`. Warnings come last, and only when there are any.
+#[must_use]
+pub fn of(outcome: &Outcome, clickid: &ClickId, warnings: &[Warning]) -> Vec<u8> {
+    match outcome {
+        Outcome::Converted {
+            campaign_id,
+            revenue,
+            currency,
+            created_at,
+        } => Body::new("ok")
+            .text("clickid", clickid.as_str())
+            .number("campaign_id", campaign_id)
+            .number("revenue", revenue)
+            .text("currency", currency.as_str())
+            .text("created_at", &crate::time::api(*created_at))
+            .warnings(warnings)
+            .finish(),
+        Outcome::Duplicate {
+            campaign_id,
+            revenue,
+            currency,
+        } => Body::new("ok")
+            .text("note", "duplicate")
+            .text("message", "Conversion for this clickid already exists")
+            .text("clickid", clickid.as_str())
+            .number("campaign_id", campaign_id)
+            .number("revenue", revenue)
+            .text("currency", currency.as_str())
+            .warnings(warnings)
+            .finish(),
+        Outcome::ClickNotFound => error_with("click_not_found", CLICK_NOT_FOUND, warnings),
+    }
+}
+
+/// The body of a postback that is durable while its verdict isn't in yet.
+#[must_use]
+pub fn queued(request_id: RequestId, clickid: &ClickId, warnings: &[Warning]) -> Vec<u8> {
+    Body::new("ok")
+        .text("note", "queued")
+        .text(
+            "message",
+            "Postback is stored, its outcome follows: GET /v1/postback/status?request_id=",
+        )
+        .text("request_id", &request_id.to_string())
+        .text("clickid", clickid.as_str())
+        .warnings(warnings)
+        .finish()
+}
+
+/// An error's body.
+#[must_use]
+pub fn error(code: &str, message: &str) -> Vec<u8> {
+    error_with(code, message, &[])
+}
+
+fn error_with(code: &str, message: &str, warnings: &[Warning]) -> Vec<u8> {
+    Body::new("error")
+        .text("error", code)
+        .text("message", message)
+        .warnings(warnings)
+        .finish()
+}
+
+/// A JSON object written field by field, so that the order is the page's and money is never a
+/// float.
+pub struct Body(Vec<u8>);
+
+impl Body {
+    /// Starts with `status`.
+    #[must_use]
+    pub fn new(status: &str) -> Self {
+        Self::empty().text("status", status)
+    }
+
+    /// Starts with nothing: an object inside an answer.
+    #[must_use]
+    pub fn empty() -> Self {
+        let mut bytes = Vec::with_capacity(256);
+        bytes.push(b'{');
+        Self(bytes)
+    }
+
+    /// A string field.
+    #[must_use]
+    pub fn text(mut self, name: &str, value: &str) -> Self {
+        self.name(name);
+        self.json(value);
+        self
+    }
+
+    /// A number field, printed as `value` displays it.
+    #[must_use]
+    pub fn number(mut self, name: &str, value: &impl Display) -> Self {
+        use std::io::Write as _;
+        self.name(name);
+        // Writing into a Vec can't fail.
+        let _ = write!(self.0, "{value}");
+        self
+    }
+
+    /// A field whose value is JSON already.
+    #[must_use]
+    pub fn raw(mut self, name: &str, json: &[u8]) -> Self {
+        self.name(name);
+        self.0.extend_from_slice(json);
+        self
+    }
+
+    /// The `warnings` array, only when there are any.
+    #[must_use]
+    pub fn warnings(mut self, warnings: &[Warning]) -> Self {
+        if !warnings.is_empty() {
+            self.name("warnings");
+            self.json(warnings);
+        }
+        self
+    }
+
+    /// Closes the object.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<u8> {
+        self.0.push(b'}');
+        self.0
+    }
+
+    fn name(&mut self, name: &str) {
+        if self.0.len() > 1 {
+            self.0.push(b',');
+        }
+        self.json(name);
+        self.0.push(b':');
+    }
+
+    fn json<T: serde::Serialize + ?Sized>(&mut self, value: &T) {
+        // Strings and warnings always serialise, and a Vec always takes them.
+        let _ = serde_json::to_writer(&mut self.0, value);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::currency::Currency;
+    use crate::money::Revenue;
+
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// The bodies of the API page, to the letter but for its blanks.
+    #[test]
+    fn bodies_are_those_of_the_api_page() {
+        let clickid = ClickId::parse(b"22d69d308430f3eaaa569df11e17fb36").unwrap();
+        let revenue = Revenue::parse("1.230").unwrap();
+        let currency = Currency::default();
+        assert_eq!(
+            text(of(
+                &Outcome::Converted {
+                    campaign_id: 18,
+                    revenue,
+                    currency: currency.clone(),
+                    created_at: "2025-11-26T14:32:10Z".parse().unwrap(),
+                },
+                &clickid,
+                &[]
+            )),
+            r#"{"status":"ok","clickid":"22d69d308430f3eaaa569df11e17fb36","campaign_id":18,"revenue":1.23,"currency":"USD","created_at":"2025-11-26 14:32:10"}"#
+        );
+        assert_eq!(
+            text(of(
+                &Outcome::Duplicate {
+                    campaign_id: 18,
+                    revenue,
+                    currency,
+                },
+                &clickid,
+                &[]
+            )),
+            r#"{"status":"ok","note":"duplicate","message":"Conversion for this clickid already exists","clickid":"22d69d308430f3eaaa569df11e17fb36","campaign_id":18,"revenue":1.23,"currency":"USD"}"#
+        );
+        assert_eq!(
+            text(of(&Outcome::ClickNotFound, &clickid, &[])),
+            r#"{"status":"error","error":"click_not_found","message":"Click with this clickid was not found"}"#
+        );
+        assert_eq!(
+            text(error("internal_error", INTERNAL_ERROR)),
+            r#"{"status":"error","error":"internal_error","message":"Unexpected server error"}"#
+        );
+    }
+}

@@ -1,0 +1,14 @@
+//! The domain of Postern, pure: what a postback is, how it is understood, decided and answered.
+//!
+//! Nothing here reads a clock, draws a random number, or talks to anything. What enters are
+//! bytes and values; what leaves are values and bytes. Everything else is plumbing around it.
+
+pub mod answer;
+pub mod currency;
+pub mod decision;
+pub mod ids;
+pub mod money;
+pub mod partition;
+pub mod record;
+pub mod request;
+pub mod time;

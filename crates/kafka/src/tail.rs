@@ -1,0 +1,104 @@
+//! Reads one partition from its end: the verdicts of one ingress.
+
+use crate::client::{Connection, millis};
+use crate::error::KafkaError;
+use crate::record::Record;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use std::time::Duration;
+
+/// A consumer outside any group, at the end of one partition. Blocks: give it a thread.
+pub struct Tail {
+    consumer: BaseConsumer,
+    topic: String,
+}
+
+impl Tail {
+    /// Makes the consumer; [`Self::start`] sets it on its partition.
+    ///
+    /// # Errors
+    ///
+    /// [`KafkaError::Config`] where librdkafka refuses the options.
+    pub fn new(connection: &Connection, name: &str, topic: &str) -> Result<Self, KafkaError> {
+        let consumer = connection
+            .config(name)
+            // Without group and commits: the id is only there because librdkafka wants one.
+            .set("group.id", "postern-tail")
+            .set("enable.auto.commit", "false")
+            // What was missed beyond retention is of no use to anyone any more.
+            .set("auto.offset.reset", "latest")
+            .set("isolation.level", "read_committed")
+            .set("fetch.wait.max.ms", millis(connection.fetch_wait()))
+            .set_log_level(RDKafkaLogLevel::Warning)
+            .create()
+            .map_err(|error| KafkaError::Config(format!("kafka consumer: {error}")))?;
+        Ok(Self {
+            consumer,
+            topic: topic.to_owned(),
+        })
+    }
+
+    /// How many partitions the topic has.
+    ///
+    /// # Errors
+    ///
+    /// [`KafkaError::Unavailable`], or [`KafkaError::Topics`] where there is no such topic.
+    pub fn partitions(&self, timeout: Duration) -> Result<i32, KafkaError> {
+        partition_count(&self.consumer, &self.topic, timeout)
+    }
+
+    /// Fixes the position at the partition's present end: whatever is published after this
+    /// returns will be read.
+    ///
+    /// # Errors
+    ///
+    /// [`KafkaError::Unavailable`] where the end can't be learned.
+    pub fn start(&self, partition: i32, timeout: Duration) -> Result<(), KafkaError> {
+        let (_, end) = self
+            .consumer
+            .fetch_watermarks(&self.topic, partition, timeout)
+            .map_err(|error| KafkaError::Unavailable(error.to_string()))?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, partition, Offset::Offset(end))
+            .and_then(|()| self.consumer.assign(&list))
+            .map_err(|error| KafkaError::Unavailable(error.to_string()))
+    }
+
+    /// The next record, or `None` if none came within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`KafkaError::Unavailable`]; librdkafka goes on by itself.
+    pub fn next(&self, timeout: Duration) -> Result<Option<Record>, KafkaError> {
+        match self.consumer.poll(timeout) {
+            None => Ok(None),
+            Some(Ok(message)) => Ok(Some(Record::of(&message))),
+            Some(Err(error)) => Err(KafkaError::Unavailable(error.to_string())),
+        }
+    }
+}
+
+pub(crate) fn partition_count<C>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<i32, KafkaError>
+where
+    C: rdkafka::consumer::ConsumerContext,
+{
+    let metadata = consumer
+        .fetch_metadata(Some(topic), timeout)
+        .map_err(|error| KafkaError::Unavailable(error.to_string()))?;
+    let count = metadata
+        .topics()
+        .iter()
+        .find(|found| found.name() == topic)
+        .map_or(0, |found| found.partitions().len());
+    match i32::try_from(count) {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(KafkaError::Topics(format!(
+            "topic {topic} does not exist: run postern topics create"
+        ))),
+    }
+}

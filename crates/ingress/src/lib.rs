@@ -1,0 +1,21 @@
+//! The ingress: HTTP in, understood, published, answered when the verdict is in.
+//!
+//! It holds no state beyond the requests that wait. What it answers with 200 or 202 has been
+//! acknowledged by Kafka or decided by a consumer; it never decides anything itself.
+
+mod address;
+mod breaker;
+mod clicks;
+mod config;
+mod metrics;
+mod pending;
+mod postback;
+mod refusals;
+mod routes;
+mod verdicts;
+
+pub use config::{AnswerMode, IngressConfig};
+pub use metrics::IngressMetrics;
+pub use pending::Pending;
+pub use routes::{Ingress, owns};
+pub use verdicts::{ReplyAddress, VerdictReader};

@@ -1,0 +1,75 @@
+//! What an ingress measures.
+
+use postern_runtime::metrics::{Metrics, MetricsError};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
+
+/// Seconds; from half a millisecond to past the default answer timeout.
+const LATENCY: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0,
+];
+
+/// The metrics of an ingress.
+#[derive(Clone, Debug)]
+pub struct IngressMetrics {
+    pub(crate) requests: IntCounterVec,
+    pub(crate) answer_seconds: HistogramVec,
+    pub(crate) publish_seconds: Histogram,
+    pub(crate) publish_failures: IntCounterVec,
+    pub(crate) in_flight: IntGauge,
+    pub(crate) breaker_open: IntGauge,
+    pub(crate) verdicts_late: IntCounter,
+    pub(crate) refusals_suppressed: IntCounterVec,
+    pub(crate) clicks: IntCounterVec,
+}
+
+impl IngressMetrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    ///
+    /// A name is registered already.
+    pub fn new(metrics: &Metrics) -> Result<Self, MetricsError> {
+        Ok(Self {
+            requests: metrics.counters(
+                "http_requests_total",
+                "Requests answered, by route, outcome and HTTP status.",
+                &["route", "outcome", "status"],
+            )?,
+            answer_seconds: metrics.histograms(
+                "answer_seconds",
+                "Time from reading a postback to its answer, by outcome.",
+                &["outcome"],
+                LATENCY,
+            )?,
+            publish_seconds: metrics.histogram(
+                "publish_seconds",
+                "Time from handing a postback to Kafka's producer to its acknowledgement.",
+                LATENCY,
+            )?,
+            publish_failures: metrics.counters(
+                "publish_failures_total",
+                "Records that Kafka did not acknowledge, by topic and reason.",
+                &["topic", "reason"],
+            )?,
+            in_flight: metrics.gauge("requests_in_flight", "Requests that are being answered.")?,
+            breaker_open: metrics.gauge(
+                "verdict_breaker_open",
+                "Postbacks partitions whose verdicts have stopped coming.",
+            )?,
+            verdicts_late: metrics.counter(
+                "verdicts_late_total",
+                "Verdicts that came after their postback had been answered queued.",
+            )?,
+            refusals_suppressed: metrics.counters(
+                "refusals_suppressed_total",
+                "Refused postbacks that are not in the log, by reason.",
+                &["reason"],
+            )?,
+            clicks: metrics.counters(
+                "clicks_posted_total",
+                "Lines posted to /v1/clicks, by result.",
+                &["result"],
+            )?,
+        })
+    }
+}

@@ -1,0 +1,236 @@
+//! A postback: understood, published, answered.
+
+use crate::config::AnswerMode;
+use crate::routes::{Answer, Call, Ingress, MAX_URI};
+use bytes::Bytes;
+use hyper::body::Incoming as Body;
+use hyper::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
+use hyper::{Method, Request, StatusCode};
+use postern_core::answer;
+use postern_core::record::postback::{MAX_RAW_BODY_BYTES, Origin, Postback};
+use postern_core::record::reject::Reject;
+use postern_core::record::{HEADER_REPLY_TO, HEADER_REQUEST_ID};
+use postern_core::request::{BodyKind, Incoming, understand};
+use postern_kafka::{Message, POSTBACKS, PublishError};
+use postern_runtime::http::read_body;
+use std::pin::pin;
+
+/// How much of a user agent is kept, in bytes.
+const MAX_USER_AGENT: usize = 512;
+
+impl Ingress {
+    pub(crate) async fn postback(&self, call: &Call, request: Request<Body>) -> Answer {
+        let (head, body) = request.into_parts();
+        let query = head.uri.query().unwrap_or_default();
+        let mut origin = origin(call, &head.method, query, &head.headers);
+        if head.uri.path_and_query().map_or(0, |p| p.as_str().len()) > MAX_URI {
+            let message = format!("The URL is longer than {MAX_URI} bytes; send a POST body");
+            return self
+                .log_refusal(
+                    call,
+                    origin,
+                    StatusCode::URI_TOO_LONG,
+                    "uri_too_long",
+                    message,
+                )
+                .await;
+        }
+        let body = if head.method == Method::POST {
+            match read_body(body, self.config.max_body, self.config.body_timeout).await {
+                Ok(body) => Some(body),
+                Err(error) => {
+                    let (status, code) = (error.status(), error.code());
+                    return self
+                        .log_refusal(call, origin, status, code, error.to_string())
+                        .await;
+                }
+            }
+        } else {
+            None
+        };
+        let body = body.filter(|bytes| !bytes.is_empty());
+        if let Some(bytes) = &body {
+            origin.raw_body = raw(bytes);
+        }
+        let kind = body_kind(&head.headers, body.as_deref().unwrap_or_default());
+        let incoming = Incoming {
+            query: query.as_bytes(),
+            body: body.as_deref().map(|bytes| (kind, bytes)),
+        };
+        match understand(&incoming, &self.config.rules) {
+            Ok(fields) => {
+                let postback = Postback::new(call.request_id, call.received_at, fields, origin);
+                self.publish(call, &postback).await
+            }
+            Err(refusal) => {
+                let (code, message) = (refusal.code(), refusal.message());
+                self.log_refusal(call, origin, StatusCode::BAD_REQUEST, code, message)
+                    .await
+            }
+        }
+    }
+
+    async fn publish(&self, call: &Call, postback: &Postback) -> Answer {
+        let deadline = call.started + self.config.answer_timeout;
+        let request_id = postback.request_id.to_string();
+        let reply = match self.config.answer_mode {
+            AnswerMode::Verdict => Some(self.reply.header(self.pending.instance())),
+            AnswerMode::Accepted => None,
+        };
+        let mut headers = vec![(HEADER_REQUEST_ID, request_id.as_str())];
+        if let Some(reply) = &reply {
+            headers.push((HEADER_REPLY_TO, reply));
+        }
+        // Before it is published: the verdict may be faster than the acknowledgement.
+        let mut waiting = self.pending.register(postback.request_id);
+        let value = postback.encode();
+        let published = self.producer.publish(&Message {
+            topic: POSTBACKS,
+            key: postback.clickid.as_str().as_bytes(),
+            value: &value,
+            partition: None,
+            headers: &headers,
+        });
+        let mut delivery = match published {
+            Ok(delivery) => pin!(delivery),
+            Err(error) => return self.unpublished(&error),
+        };
+        let placed = tokio::select! {
+            // A verdict means that the postback was read back from Kafka and committed.
+            biased;
+            outcome = waiting.outcome() => return decided(&outcome, postback),
+            placed = &mut delivery => placed,
+            () = tokio::time::sleep_until(deadline) => {
+                Err(PublishError::Undelivered("answer.timeout has passed".into()))
+            }
+        };
+        let placed = match placed {
+            Ok(placed) => placed,
+            Err(error) => return self.unpublished(&error),
+        };
+        self.metrics
+            .publish_seconds
+            .observe(call.started.elapsed().as_secs_f64());
+        if self.config.answer_mode == AnswerMode::Accepted {
+            return queued(postback);
+        }
+        let Some(wait) = self.breaker.admit(placed.partition) else {
+            return queued(postback);
+        };
+        tokio::select! {
+            biased;
+            outcome = waiting.outcome() => {
+                wait.verdict();
+                decided(&outcome, postback)
+            }
+            () = tokio::time::sleep_until(deadline) => {
+                wait.missed();
+                queued(postback)
+            }
+        }
+    }
+
+    fn unpublished(&self, error: &PublishError) -> Answer {
+        let reason = match error {
+            PublishError::QueueFull => "queue_full",
+            PublishError::Undelivered(_) => "undelivered",
+            PublishError::TooLarge => "too_large",
+        };
+        self.metrics
+            .publish_failures
+            .with_label_values(&[POSTBACKS, reason])
+            .inc();
+        tracing::warn!(%error, "a postback was not acknowledged by kafka; answered internal_error");
+        Answer::unavailable()
+    }
+
+    /// Refuses a request whose body was not read.
+    pub(crate) async fn refuse(
+        &self,
+        call: &Call,
+        request: &Request<Body>,
+        status: StatusCode,
+        code: &'static str,
+        message: String,
+    ) -> Answer {
+        let query = request.uri().query().unwrap_or_default();
+        let origin = origin(call, request.method(), query, request.headers());
+        self.log_refusal(call, origin, status, code, message).await
+    }
+
+    async fn log_refusal(
+        &self,
+        call: &Call,
+        origin: Origin,
+        status: StatusCode,
+        code: &'static str,
+        message: String,
+    ) -> Answer {
+        let answer = Answer::error(status, code, &message);
+        let reject = Reject::request(call.request_id, call.received_at, code, message, origin);
+        self.refusals.log(call.address, &reject).await;
+        answer
+    }
+}
+
+fn decided(outcome: &postern_core::record::verdict::Outcome, postback: &Postback) -> Answer {
+    use postern_core::record::verdict::Outcome;
+    Answer {
+        status: match outcome {
+            Outcome::Converted { .. } | Outcome::Duplicate { .. } => StatusCode::OK,
+            Outcome::ClickNotFound => StatusCode::NOT_FOUND,
+        },
+        body: answer::of(outcome, &postback.clickid, &postback.warnings),
+        outcome: outcome.word(),
+    }
+}
+
+fn queued(postback: &Postback) -> Answer {
+    Answer {
+        status: StatusCode::ACCEPTED,
+        body: answer::queued(postback.request_id, &postback.clickid, &postback.warnings),
+        outcome: "queued",
+    }
+}
+
+fn origin(call: &Call, method: &Method, query: &str, headers: &HeaderMap) -> Origin {
+    let user_agent = headers.get(USER_AGENT).map_or_else(String::new, |value| {
+        let mut text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        text.truncate(text.floor_char_boundary(MAX_USER_AGENT));
+        text
+    });
+    Origin {
+        method: method.as_str().chars().take(16).collect(),
+        raw_query: query[..query.floor_char_boundary(MAX_URI)].to_owned(),
+        raw_body: String::new(),
+        address: call.address.to_string(),
+        user_agent,
+    }
+}
+
+fn raw(body: &Bytes) -> String {
+    let mut text = String::from_utf8_lossy(&body[..body.len().min(MAX_RAW_BODY_BYTES)])
+        .replace('\0', "\u{fffd}");
+    text.truncate(text.floor_char_boundary(MAX_RAW_BODY_BYTES));
+    text
+}
+
+/// JSON by its content type; a body that names neither type is taken by its first byte, since a
+/// lost postback weighs more than a missing header.
+fn body_kind(headers: &HeaderMap, body: &[u8]) -> BodyKind {
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    if essence == "application/x-www-form-urlencoded" {
+        BodyKind::Form
+    } else if essence == "application/json" || essence.ends_with("+json") {
+        BodyKind::Json
+    } else if body.trim_ascii_start().first() == Some(&b'{') {
+        BodyKind::Json
+    } else {
+        BodyKind::Form
+    }
+}

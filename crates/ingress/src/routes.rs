@@ -1,0 +1,251 @@
+//! Which request goes where, and what every answer has in common.
+
+use crate::address;
+use crate::breaker::Breaker;
+use crate::config::IngressConfig;
+use crate::metrics::IngressMetrics;
+use crate::pending::Pending;
+use crate::refusals::Refusals;
+use crate::verdicts::ReplyAddress;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Method, Request, Response, StatusCode};
+use postern_core::answer;
+use postern_core::ids::RequestId;
+use postern_kafka::Producer;
+use postern_runtime::http::{Handler, Refusal, json};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest path and query.
+pub(crate) const MAX_URI: usize = 16 * 1024;
+
+/// Whether `path` is the ingress' to answer.
+#[must_use]
+pub fn owns(path: &str) -> bool {
+    Route::of(path).is_some()
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Route {
+    Postback,
+    Clicks,
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        match path {
+            "/v1/postback.php" | "/v1/postback" => Some(Self::Postback),
+            "/v1/clicks" => Some(Self::Clicks),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Postback => "postback",
+            Self::Clicks => "clicks",
+        }
+    }
+}
+
+/// One answer, before its common headers.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+    /// The word for metrics and logs: from a fixed set.
+    pub(crate) outcome: &'static str,
+}
+
+impl Answer {
+    pub(crate) fn error(status: StatusCode, code: &'static str, message: &str) -> Self {
+        Self {
+            status,
+            body: answer::error(code, message),
+            outcome: code,
+        }
+    }
+
+    /// Not known to be stored; sending it again is safe.
+    pub(crate) fn unavailable() -> Self {
+        Self::error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "internal_error",
+            answer::INTERNAL_ERROR,
+        )
+    }
+}
+
+/// A request, as far as every route needs it.
+pub(crate) struct Call {
+    pub(crate) request_id: RequestId,
+    pub(crate) received_at: jiff::Timestamp,
+    pub(crate) started: Instant,
+    pub(crate) address: IpAddr,
+}
+
+/// The ingress: a handler for the HTTP server.
+pub struct Ingress {
+    pub(crate) config: IngressConfig,
+    pub(crate) producer: Producer,
+    pub(crate) pending: Pending,
+    pub(crate) reply: ReplyAddress,
+    pub(crate) breaker: Breaker,
+    pub(crate) refusals: Refusals,
+    pub(crate) metrics: IngressMetrics,
+    slots: Arc<Semaphore>,
+}
+
+impl Ingress {
+    /// Assembles an ingress. Verdicts reach it through `pending`; `reply` says where the
+    /// consumer sends them.
+    #[must_use]
+    pub fn new(
+        config: IngressConfig,
+        producer: Producer,
+        pending: Pending,
+        reply: ReplyAddress,
+        metrics: IngressMetrics,
+    ) -> Self {
+        Self {
+            refusals: Refusals::new(producer.clone(), &config, metrics.clone()),
+            breaker: Breaker::new(metrics.breaker_open.clone()),
+            slots: Arc::new(Semaphore::new(config.max_in_flight)),
+            config,
+            producer,
+            pending,
+            reply,
+            metrics,
+        }
+    }
+
+    async fn dispatch(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Response<Full<Bytes>> {
+        let call = Call {
+            request_id: RequestId::from_uuid(uuid::Uuid::now_v7()),
+            received_at: postern_core::time::to_micros(jiff::Timestamp::now()),
+            started: Instant::now(),
+            address: address::of(peer.ip(), request.headers(), &self.config.trusted_proxies),
+        };
+        let span = tracing::debug_span!("request", request_id = %call.request_id);
+        let Some(route) = Route::of(request.uri().path()) else {
+            let answer = Answer::error(StatusCode::NOT_FOUND, "not_found", "No such path");
+            return self.finish(call.request_id, "unknown", answer);
+        };
+        async {
+            let answer = self.route(route, &call, request).await;
+            tracing::debug!(route = route.name(), outcome = answer.outcome, "answered");
+            let allow = answer.status == StatusCode::METHOD_NOT_ALLOWED;
+            let mut response = self.finish(call.request_id, route.name(), answer);
+            if allow {
+                let methods = match route {
+                    Route::Postback => HeaderValue::from_static("GET, POST"),
+                    Route::Clicks => HeaderValue::from_static("POST"),
+                };
+                response.headers_mut().insert(ALLOW, methods);
+            }
+            if route == Route::Postback && self.config.always_200 {
+                soften(&mut response);
+            }
+            response
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn route(&self, route: Route, call: &Call, request: Request<Incoming>) -> Answer {
+        let Ok(_slot) = self.slots.try_acquire() else {
+            tracing::debug!("refused: as many requests as allowed are being answered");
+            return Answer::unavailable();
+        };
+        self.metrics.in_flight.inc();
+        let gauge = self.metrics.in_flight.clone();
+        let _in_flight = OnDrop(move || gauge.dec());
+        match (route, request.method()) {
+            (Route::Postback, &Method::GET | &Method::POST) => {
+                let answer = self.postback(call, request).await;
+                self.metrics
+                    .answer_seconds
+                    .with_label_values(&[answer.outcome])
+                    .observe(call.started.elapsed().as_secs_f64());
+                answer
+            }
+            (Route::Clicks, &Method::POST) => self.clicks(call, request).await,
+            (Route::Postback, method) => {
+                let message = format!("Use GET or POST, not {method}");
+                self.refuse(
+                    call,
+                    &request,
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "method_not_allowed",
+                    message,
+                )
+                .await
+            }
+            (Route::Clicks, _) => Answer::error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "Use POST",
+            ),
+        }
+    }
+
+    fn finish(&self, request_id: RequestId, route: &str, answer: Answer) -> Response<Full<Bytes>> {
+        self.metrics
+            .requests
+            .with_label_values(&[route, answer.outcome, answer.status.as_str()])
+            .inc();
+        let mut response = json(answer.status, answer.body);
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {
+            headers.insert(REQUEST_ID, id);
+        }
+        if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl Handler for Ingress {
+    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+        self.dispatch(request, peer).await
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Full<Bytes>> {
+        let request_id = RequestId::from_uuid(uuid::Uuid::now_v7());
+        tracing::debug!(%request_id, ?refusal, "refused before it was understood");
+        let answer = Answer::error(refusal.status(), refusal.code(), &refusal.message());
+        self.finish(request_id, "unknown", answer)
+    }
+}
+
+/// `http.always_200`: the body stays; 429 and 5xx keep their code, so that callers that retry
+/// do.
+fn soften(response: &mut Response<Full<Bytes>>) {
+    let status = response.status();
+    if status == StatusCode::ACCEPTED
+        || (status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS)
+    {
+        *response.status_mut() = StatusCode::OK;
+    }
+}
+
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

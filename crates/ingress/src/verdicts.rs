@@ -1,0 +1,103 @@
+//! How verdicts come back: the partition of the verdicts topic that this ingress reads.
+
+use crate::metrics::IngressMetrics;
+use crate::pending::Pending;
+use postern_core::partition;
+use postern_core::record::postback::ReplyTo;
+use postern_core::record::verdict::VerdictBatch;
+use postern_kafka::{Connection, KafkaError, Tail, VERDICTS};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Where the consumer sends this ingress' verdicts. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct ReplyAddress(Arc<AtomicI32>);
+
+impl ReplyAddress {
+    pub(crate) fn header(&self, instance: &str) -> String {
+        ReplyTo {
+            partition: self.0.load(Ordering::Relaxed),
+            instance: instance.to_owned(),
+        }
+        .to_string()
+    }
+}
+
+/// Reads verdicts from Kafka for one ingress. Blocks: give it a thread.
+pub struct VerdictReader {
+    tail: Tail,
+    pending: Pending,
+    reply: ReplyAddress,
+    metrics: IngressMetrics,
+}
+
+impl VerdictReader {
+    /// Makes the reader.
+    ///
+    /// # Errors
+    ///
+    /// [`KafkaError::Config`].
+    pub fn new(
+        connection: &Connection,
+        pending: Pending,
+        reply: ReplyAddress,
+        metrics: IngressMetrics,
+    ) -> Result<Self, KafkaError> {
+        Ok(Self {
+            tail: Tail::new(connection, "verdicts", VERDICTS)?,
+            pending,
+            reply,
+            metrics,
+        })
+    }
+
+    /// Finds its partition, calls `ready` once it reads from the partition's end, and reads
+    /// until `stop`. Kafka being away is retried; `waiting` hears why.
+    pub fn run(
+        &self,
+        stop: &CancellationToken,
+        mut waiting: impl FnMut(&KafkaError),
+        ready: impl FnOnce(),
+    ) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        while let Err(error) = self.start(PATIENCE) {
+            if stop.is_cancelled() {
+                return;
+            }
+            waiting(&error);
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        ready();
+        while !stop.is_cancelled() {
+            match self.tail.next(Duration::from_millis(100)) {
+                Ok(None) => {}
+                Ok(Some(record)) => self.take(&record.value),
+                Err(error) => tracing::debug!(%error, "reading verdicts"),
+            }
+        }
+    }
+
+    fn start(&self, patience: Duration) -> Result<(), KafkaError> {
+        let count = self.tail.partitions(patience)?;
+        let partition = partition::of(self.pending.instance().as_bytes(), count);
+        self.tail.start(partition, patience)?;
+        self.reply.0.store(partition, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn take(&self, value: &[u8]) {
+        match VerdictBatch::decode(value) {
+            // Instances share partitions.
+            Ok(batch) if batch.instance == self.pending.instance() => {
+                let late = self.pending.resolve(batch.verdicts);
+                self.metrics
+                    .verdicts_late
+                    .inc_by(u64::try_from(late).unwrap_or(0));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "a verdict record can't be read"),
+        }
+    }
+}

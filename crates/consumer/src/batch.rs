@@ -1,0 +1,191 @@
+//! A batch: records, read and sorted by partition.
+
+use postern_core::decision::{PlacedClick, PlacedPostback};
+use postern_core::ids::{ClickId, RequestId};
+use postern_core::record::DecodeError;
+use postern_core::record::HEADER_REPLY_TO;
+use postern_core::record::click::ClickRecord;
+use postern_core::record::postback::{Postback, ReplyTo};
+use postern_core::record::reject::{Reject, Source};
+use postern_kafka::{CLICKS, Record};
+use postern_store::Lookup;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// One partition's part of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Part {
+    pub(crate) clicks: Vec<PlacedClick>,
+    pub(crate) postbacks: Vec<PlacedPostback>,
+    /// The offset after the last record read, of whatever kind it was.
+    pub(crate) clicks_next: Option<i64>,
+    pub(crate) postbacks_next: Option<i64>,
+    /// A later release's record stands here: nothing after it may be read.
+    pub(crate) newer: Option<String>,
+}
+
+/// A batch.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) parts: BTreeMap<i32, Part>,
+    pub(crate) replies: HashMap<RequestId, ReplyTo>,
+    /// Records that can't be processed, on their way to the rejects.
+    pub(crate) poison: Vec<Reject>,
+    pub(crate) records: usize,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// Takes a record in.
+    pub(crate) fn add(&mut self, record: &Record) {
+        let part = self.parts.entry(record.partition).or_default();
+        if part.newer.is_some() {
+            return;
+        }
+        let read = if record.topic == CLICKS {
+            add_click(part, record)
+        } else {
+            add_postback(part, &mut self.replies, record)
+        };
+        match read {
+            Ok(()) => {}
+            Err(DecodeError::Malformed(why)) => self.poison.push(poison(record, why)),
+            Err(newer @ DecodeError::NewerVersion { .. }) => {
+                part.newer = Some(format!(
+                    "{} partition {} offset {}: {newer}; upgrade this consumer",
+                    record.topic, record.partition, record.offset
+                ));
+                return;
+            }
+        }
+        let next = if record.topic == CLICKS {
+            &mut part.clicks_next
+        } else {
+            &mut part.postbacks_next
+        };
+        *next = Some(record.offset + 1);
+        self.records += 1;
+    }
+
+    /// Joins records that were read after these.
+    pub(crate) fn absorb(&mut self, later: Self) {
+        for (partition, mut part) in later.parts {
+            let here = self.parts.entry(partition).or_default();
+            here.clicks.append(&mut part.clicks);
+            here.postbacks.append(&mut part.postbacks);
+            here.clicks_next = part.clicks_next.or(here.clicks_next);
+            here.postbacks_next = part.postbacks_next.or(here.postbacks_next);
+            here.newer = here.newer.take().or(part.newer);
+        }
+        self.replies.extend(later.replies);
+        self.poison.extend(later.poison);
+        self.records += later.records;
+    }
+
+    /// Takes the clicks out, with the rejects that must be published before their position
+    /// moves.
+    pub(crate) fn take_clicks(&mut self) -> Self {
+        let mut clicks = Self {
+            poison: std::mem::take(&mut self.poison),
+            ..Self::default()
+        };
+        for (partition, part) in &mut self.parts {
+            let taken = Part {
+                clicks: std::mem::take(&mut part.clicks),
+                clicks_next: part.clicks_next.take(),
+                ..Part::default()
+            };
+            clicks.records += taken.clicks.len();
+            self.records -= taken.clicks.len().min(self.records);
+            clicks.parts.insert(*partition, taken);
+        }
+        clicks
+    }
+
+    /// What the decision needs to know. `waiting` says whether any postback waits for a click.
+    pub(crate) fn lookup(&self, waiting: bool) -> Lookup {
+        let mut lookup = Lookup::default();
+        let mut clickids = HashSet::new();
+        let mut campaigns = HashSet::new();
+        for part in self.parts.values() {
+            for placed in &part.clicks {
+                campaigns.insert(placed.click.campaign_id);
+                clickids.insert(&placed.click.clickid);
+            }
+            if waiting {
+                let arrived = part.clicks.iter().map(|placed| &placed.click.clickid);
+                lookup.arrived.extend(arrived.cloned());
+                let named = part.postbacks.iter().map(|placed| &placed.postback.clickid);
+                lookup.waiting.extend(named.cloned());
+            }
+            for placed in &part.postbacks {
+                lookup.request_ids.push(placed.postback.request_id);
+                clickids.insert(&placed.postback.clickid);
+            }
+        }
+        lookup.waiting = distinct(lookup.waiting, &lookup.arrived);
+        lookup.arrived = distinct(lookup.arrived, &[]);
+        lookup.clickids = clickids.into_iter().cloned().collect();
+        lookup.campaigns = campaigns.into_iter().collect();
+        lookup
+    }
+}
+
+/// Each once, and none of `without`.
+fn distinct(ids: Vec<ClickId>, without: &[ClickId]) -> Vec<ClickId> {
+    let without: HashSet<&ClickId> = without.iter().collect();
+    let mut seen = HashSet::new();
+    ids.into_iter()
+        .filter(|id| !without.contains(id))
+        .filter(|id| seen.insert(id.clone()))
+        .collect()
+}
+
+fn add_click(part: &mut Part, record: &Record) -> Result<(), DecodeError> {
+    match ClickRecord::decode(&record.value, record.appended_at)? {
+        ClickRecord::Barrier => {}
+        ClickRecord::Click(click) => part.clicks.push(PlacedClick {
+            partition: record.partition,
+            offset: record.offset,
+            click,
+        }),
+    }
+    Ok(())
+}
+
+fn add_postback(
+    part: &mut Part,
+    replies: &mut HashMap<RequestId, ReplyTo>,
+    record: &Record,
+) -> Result<(), DecodeError> {
+    let postback = Postback::decode(&record.value)?;
+    if let Some(reply) = record.header(HEADER_REPLY_TO).and_then(ReplyTo::parse) {
+        replies.insert(postback.request_id, reply);
+    }
+    part.postbacks.push(PlacedPostback {
+        offset: record.offset,
+        postback,
+    });
+    Ok(())
+}
+
+fn source(record: &Record) -> Source {
+    Source::new(
+        &record.topic,
+        record.partition,
+        record.offset,
+        &record.key,
+        &record.value,
+    )
+}
+
+fn poison(record: &Record, why: String) -> Reject {
+    Reject::record(record.appended_at, "malformed_record", why, source(record))
+}
+
+/// A record that the store refuses for its content.
+pub(crate) fn refused_by_store(record: &Record, why: String) -> Reject {
+    Reject::record(record.appended_at, "refused_by_store", why, source(record))
+}

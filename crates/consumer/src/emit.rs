@@ -1,0 +1,164 @@
+//! What leaves a consumer: rejects, verdicts, conversion events.
+
+use crate::Dropped;
+use crate::metrics::ConsumerMetrics;
+use postern_core::ids::RequestId;
+use postern_core::record::conversion::Conversion;
+use postern_core::record::postback::ReplyTo;
+use postern_core::record::reject::Reject;
+use postern_core::record::verdict::{Verdict, VerdictBatch};
+use postern_kafka::{CONVERSIONS, Delivery, Message, Producer, PublishError, REJECTS, VERDICTS};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// An ingress in the same process, which takes its verdicts without a topic between.
+pub trait LocalVerdicts: Send + Sync {
+    /// The ingress instance.
+    fn instance(&self) -> &str;
+    /// Hands verdicts over.
+    fn deliver(&self, verdicts: Vec<Verdict>);
+}
+
+/// What the consumer says to the outside.
+#[derive(Clone)]
+pub(crate) struct Emitter {
+    producer: Producer,
+    local: Option<Arc<dyn LocalVerdicts>>,
+    metrics: ConsumerMetrics,
+}
+
+impl Emitter {
+    pub(crate) fn new(
+        producer: Producer,
+        local: Option<Arc<dyn LocalVerdicts>>,
+        metrics: ConsumerMetrics,
+    ) -> Self {
+        Self {
+            producer,
+            local,
+            metrics,
+        }
+    }
+
+    /// Publishes rejects and waits until all are acknowledged: only then may a position move
+    /// past what they hold.
+    pub(crate) async fn rejects(&self, rejects: &[Reject]) -> Result<(), Dropped> {
+        let mut deliveries = Vec::with_capacity(rejects.len());
+        for reject in rejects {
+            let key = reject.request_id.to_string();
+            let value = reject.encode();
+            deliveries.push(self.producer.publish(&Message::keyed(
+                REJECTS,
+                key.as_bytes(),
+                &value,
+            ))?);
+        }
+        for delivery in deliveries {
+            delivery.await?;
+        }
+        for reject in rejects {
+            tracing::warn!(
+                request_id = %reject.request_id,
+                reason = reject.reason,
+                message = reject.message,
+                "a record went to postern.rejects"
+            );
+            self.metrics
+                .rejects
+                .with_label_values(&[&reject.reason])
+                .inc();
+        }
+        Ok(())
+    }
+
+    /// Sends verdicts, one record per ingress instance. Not waited for: a verdict that is lost
+    /// leaves its caller with `queued`, and the status endpoint tells.
+    pub(crate) fn verdicts(
+        &self,
+        verdicts: Vec<Verdict>,
+        replies: &mut HashMap<RequestId, ReplyTo>,
+    ) {
+        let mut instances: BTreeMap<ReplyTo, Vec<Verdict>> = BTreeMap::new();
+        for verdict in verdicts {
+            if let Some(reply) = replies.remove(&verdict.request_id) {
+                instances.entry(reply).or_default().push(verdict);
+            }
+        }
+        for (reply, verdicts) in instances {
+            if let Some(local) = &self.local
+                && local.instance() == reply.instance
+            {
+                local.deliver(verdicts);
+                continue;
+            }
+            let count = u64::try_from(verdicts.len()).unwrap_or(0);
+            let batch = VerdictBatch::new(reply.instance, verdicts);
+            let value = batch.encode();
+            let sent = self.producer.publish(&Message {
+                topic: VERDICTS,
+                key: batch.instance.as_bytes(),
+                value: &value,
+                partition: Some(reply.partition),
+                headers: &[],
+            });
+            if let Err(error) = sent {
+                self.metrics.verdicts_lost.inc_by(count);
+                tracing::warn!(%error, count, "verdicts were not sent");
+            }
+        }
+    }
+
+    /// Hands a conversion event over.
+    pub(crate) fn event(&self, conversion: &Conversion) -> Result<Delivery, PublishError> {
+        self.producer.publish(&Message::keyed(
+            CONVERSIONS,
+            conversion.clickid.as_str().as_bytes(),
+            &conversion.encode(),
+        ))
+    }
+
+    pub(crate) fn producer(&self) -> &Producer {
+        &self.producer
+    }
+}
+
+/// Conversion events on their way, per partition in the order of their numbers.
+#[derive(Default)]
+pub(crate) struct EventsInFlight(Vec<(i32, i64, Result<Delivery, PublishError>)>);
+
+impl EventsInFlight {
+    pub(crate) fn push(
+        &mut self,
+        partition: i32,
+        sequence: i64,
+        delivery: Result<Delivery, PublishError>,
+    ) {
+        self.0.push((partition, sequence, delivery));
+    }
+
+    /// Waits for all; gives per partition the number up to which every event is acknowledged,
+    /// and the partitions of which one was not.
+    pub(crate) async fn settle(&mut self) -> (BTreeMap<i32, i64>, Vec<i32>) {
+        let mut reached = BTreeMap::new();
+        let mut failed = Vec::new();
+        for (partition, sequence, delivery) in self.0.drain(..) {
+            let result = match delivery {
+                Ok(delivery) => delivery.await.map(|_| ()),
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(()) if !failed.contains(&partition) => {
+                    reached.insert(partition, sequence);
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!(partition, %error, "a conversion event was not acknowledged; it will be sent again");
+                    if !failed.contains(&partition) {
+                        failed.push(partition);
+                    }
+                }
+            }
+        }
+        (reached, failed)
+    }
+}

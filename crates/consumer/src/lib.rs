@@ -1,0 +1,54 @@
+//! The consumer: reads clicks and postbacks, decides, writes, sends verdicts and events.
+//!
+//! It holds nothing that the store doesn't: whatever goes wrong, it drops its batch, reads the
+//! positions anew and goes on from there. All effects of a batch are one store transaction.
+
+mod barrier;
+mod batch;
+mod config;
+mod emit;
+mod metrics;
+mod ownership;
+mod refused;
+mod worker;
+
+pub use config::ConsumerConfig;
+pub use emit::LocalVerdicts;
+pub use metrics::ConsumerMetrics;
+pub use refused::RefusedLogger;
+pub use worker::{Parts, Status, Worker};
+
+use postern_kafka::{KafkaError, PublishError};
+use postern_store::StoreError;
+
+/// Why a batch was dropped. Nothing of it took effect, unless the store says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Dropped {
+    /// The group took partitions away, or gave others.
+    #[error("the partitions were assigned anew")]
+    Rebalanced,
+    /// The process stops.
+    #[error("the process stops")]
+    Stopping,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Kafka failed.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// A record that had to be acknowledged was not.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// An error with everything that caused it, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,102 @@
+//! What a consumer measures.
+
+use postern_runtime::metrics::{Metrics, MetricsError};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+const RECORDS: &[f64] = &[
+    1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0,
+];
+
+/// The metrics of a consumer.
+#[derive(Clone, Debug)]
+pub struct ConsumerMetrics {
+    pub(crate) outcomes: IntCounterVec,
+    pub(crate) clicks: IntCounter,
+    pub(crate) misplaced_clicks: IntCounter,
+    pub(crate) rejects: IntCounterVec,
+    pub(crate) unmatched: IntGaugeVec,
+    pub(crate) unmatched_dropped: IntCounter,
+    pub(crate) lag: IntGaugeVec,
+    pub(crate) batch_records: Histogram,
+    pub(crate) batch_seconds: HistogramVec,
+    pub(crate) barriers: IntCounter,
+    pub(crate) dropped: IntCounterVec,
+    pub(crate) owned: IntGauge,
+    pub(crate) stopped: IntGaugeVec,
+    pub(crate) verdicts_lost: IntCounter,
+    pub(crate) refused_logged: IntCounter,
+}
+
+impl ConsumerMetrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    ///
+    /// A name is registered already.
+    pub fn new(metrics: &Metrics) -> Result<Self, MetricsError> {
+        Ok(Self {
+            outcomes: metrics.counters(
+                "postbacks_decided_total",
+                "Postbacks decided and committed, by outcome.",
+                &["outcome"],
+            )?,
+            clicks: metrics.counter("clicks_stored_total", "Clicks stored.")?,
+            misplaced_clicks: metrics.counter(
+                "clicks_misplaced_total",
+                "Clicks stored that their producer put into another partition than murmur2 would.",
+            )?,
+            rejects: metrics.counters(
+                "records_rejected_total",
+                "Records that went to postern.rejects, by reason.",
+                &["reason"],
+            )?,
+            unmatched: metrics.gauges(
+                "unmatched_postbacks",
+                "Postbacks that wait for their click.",
+                &["partition"],
+            )?,
+            unmatched_dropped: metrics.counter(
+                "unmatched_dropped_total",
+                "Unmatched postbacks that were not kept because a limit was reached.",
+            )?,
+            lag: metrics.gauges(
+                "consumer_lag_records",
+                "Records between the committed position and the end of the partition.",
+                &["topic", "partition"],
+            )?,
+            batch_records: metrics.histogram("batch_records", "Records per batch.", RECORDS)?,
+            batch_seconds: metrics.histograms(
+                "batch_seconds",
+                "Time of a batch's phases.",
+                &["phase"],
+                SECONDS,
+            )?,
+            barriers: metrics.counter(
+                "barriers_total",
+                "Barriers written before a click was called unknown.",
+            )?,
+            dropped: metrics.counters(
+                "batches_dropped_total",
+                "Batches dropped and read again, by cause.",
+                &["cause"],
+            )?,
+            owned: metrics.gauge("partitions_owned", "Partitions that this process consumes.")?,
+            stopped: metrics.gauges(
+                "partition_stopped",
+                "1 where a partition is not consumed because something is wrong with it.",
+                &["partition"],
+            )?,
+            verdicts_lost: metrics.counter(
+                "verdicts_unsent_total",
+                "Verdicts that could not be handed to Kafka; their callers are answered queued.",
+            )?,
+            refused_logged: metrics.counter(
+                "refused_logged_total",
+                "Refused postbacks written into the log.",
+            )?,
+        })
+    }
+}

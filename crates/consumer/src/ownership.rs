@@ -1,0 +1,245 @@
+//! Which partitions a worker owns, and where each of them stands.
+//!
+//! Kafka assigns; the store says where to read on. A partition with which something is wrong is
+//! not read at all, loudly, while the others go on.
+
+use crate::worker::Worker;
+use crate::{Dropped, chain};
+use postern_core::decision::PartitionState;
+use postern_kafka::{CLICKS, POSTBACKS, Position};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long a question to Kafka may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Conversion events per look into the store.
+const EVENTS: i64 = 1000;
+
+/// What a worker owns.
+#[derive(Debug, Default)]
+pub(crate) struct Ownership {
+    /// Assigned in both topics.
+    pub(crate) assigned: BTreeSet<i32>,
+    /// The rows as they stand in the store.
+    pub(crate) rows: BTreeMap<i32, PartitionState>,
+    /// Per partition the number of the last conversion whose event is acknowledged; may be
+    /// ahead of the row.
+    pub(crate) published: BTreeMap<i32, i64>,
+    /// Not read, and why.
+    pub(crate) stopped: BTreeMap<i32, String>,
+}
+
+impl Ownership {
+    /// Takes a new assignment. A partition counts only where clicks and postbacks came
+    /// together; the range assignor sees to it as long as both have the same count.
+    pub(crate) fn assign(&mut self, assigned: &[(String, i32)]) {
+        let of = |topic: &str| -> BTreeSet<i32> {
+            assigned
+                .iter()
+                .filter(|(name, _)| name == topic)
+                .map(|(_, partition)| *partition)
+                .collect()
+        };
+        let (clicks, postbacks) = (of(CLICKS), of(POSTBACKS));
+        for partition in clicks.symmetric_difference(&postbacks) {
+            tracing::error!(
+                partition,
+                "assigned in one of clicks and postbacks only, not consumed: both topics must \
+                 have the same number of partitions and all members the same subscription"
+            );
+        }
+        *self = Self {
+            assigned: clicks.intersection(&postbacks).copied().collect(),
+            ..Self::default()
+        };
+    }
+
+    pub(crate) fn positions(&self) -> Vec<Position> {
+        self.rows
+            .values()
+            .filter(|row| !self.stopped.contains_key(&row.partition))
+            .flat_map(|row| {
+                [(CLICKS, row.clicks), (POSTBACKS, row.postbacks)].map(|(topic, offset)| Position {
+                    topic,
+                    partition: row.partition,
+                    offset,
+                })
+            })
+            .collect()
+    }
+}
+
+impl Worker {
+    /// Reads the positions anew and begins to read from them.
+    pub(crate) fn take_over(&mut self) -> Result<(), Dropped> {
+        // Nothing is fetched while the positions aren't known.
+        self.group.start(&[])?;
+        self.held.clear();
+        self.ownership.rows.clear();
+        self.ownership.stopped.clear();
+        self.metrics.stopped.reset();
+        let assigned: Vec<i32> = self.ownership.assigned.iter().copied().collect();
+        let mut rows = self.handle.block_on(self.store.partitions(&assigned))?;
+        if rows.len() < assigned.len() {
+            let new = self.first_rows(&assigned, &rows)?;
+            rows.extend(self.handle.block_on(self.store.create_partitions(&new))?);
+        }
+        self.confirm(&rows);
+        for row in rows {
+            let row = self.check_position(row)?;
+            self.ownership
+                .published
+                .insert(row.partition, row.published);
+            self.ownership.rows.insert(row.partition, row);
+        }
+        for partition in assigned {
+            self.publish_missing(partition)?;
+        }
+        self.group.start(&self.ownership.positions())?;
+        self.metrics
+            .owned
+            .set(i64::try_from(self.ownership.rows.len()).unwrap_or(i64::MAX));
+        tracing::info!(
+            worker = self.name,
+            partitions = ?self.ownership.rows.keys().collect::<Vec<_>>(),
+            "consuming"
+        );
+        Ok(())
+    }
+
+    /// Rows for partitions that were never consumed: from the first record that is there.
+    fn first_rows(
+        &self,
+        assigned: &[i32],
+        rows: &[PartitionState],
+    ) -> Result<Vec<PartitionState>, Dropped> {
+        assigned
+            .iter()
+            .filter(|partition| !rows.iter().any(|row| row.partition == **partition))
+            .map(|partition| {
+                let (clicks, _) = self.group.watermarks(CLICKS, *partition, PATIENCE)?;
+                let (postbacks, _) = self.group.watermarks(POSTBACKS, *partition, PATIENCE)?;
+                Ok(PartitionState {
+                    partition: *partition,
+                    version: 0,
+                    clicks,
+                    postbacks,
+                    sequence: 0,
+                    published: 0,
+                    unmatched: 0,
+                })
+            })
+            .collect()
+    }
+
+    /// A position must lie inside the log. Outside it records are missing that nobody has read,
+    /// or the topic isn't the one it was: nothing that could be done here would be right.
+    fn check_position(&mut self, mut row: PartitionState) -> Result<PartitionState, Dropped> {
+        for topic in [CLICKS, POSTBACKS] {
+            let position = if topic == CLICKS {
+                &mut row.clicks
+            } else {
+                &mut row.postbacks
+            };
+            let (first, end) = self.group.watermarks(topic, row.partition, PATIENCE)?;
+            if (first..=end).contains(position) {
+                continue;
+            }
+            if self.config.rewind && *position > end {
+                tracing::warn!(
+                    topic,
+                    partition = row.partition,
+                    position,
+                    end,
+                    "the embedded log ends before the position: its last records were lost with \
+                     the power; reading on from its end"
+                );
+                *position = end;
+                continue;
+            }
+            let why = format!(
+                "{topic} partition {}: position {position} lies outside the log ({first} to \
+                 {end}): records were deleted before they were read, or the topic was made anew",
+                row.partition
+            );
+            self.stop_partition(row.partition, why);
+        }
+        Ok(row)
+    }
+
+    pub(crate) fn stop_partition(&mut self, partition: i32, why: String) {
+        tracing::error!(
+            partition,
+            why,
+            "this partition is not consumed until it is mended"
+        );
+        self.metrics
+            .stopped
+            .with_label_values(&[&partition.to_string()])
+            .set(1);
+        (self.status)(Err(&why));
+        self.ownership.stopped.insert(partition, why);
+    }
+
+    /// Publishes the events that the last owner, or a failed publish, left out.
+    pub(crate) fn publish_missing(&mut self, partition: i32) -> Result<(), Dropped> {
+        let Some(row) = self.ownership.rows.get(&partition).copied() else {
+            return Ok(());
+        };
+        let mut published = self
+            .ownership
+            .published
+            .get(&partition)
+            .copied()
+            .unwrap_or(row.published);
+        while published < row.sequence {
+            let missing = self
+                .handle
+                .block_on(self.store.conversions_after(partition, published, EVENTS))?;
+            let Some((last, _)) = missing.last() else {
+                break;
+            };
+            let last = *last;
+            let mut deliveries = Vec::with_capacity(missing.len());
+            for (_, conversion) in &missing {
+                deliveries.push(self.emitter.event(conversion)?);
+            }
+            self.handle.block_on(async {
+                for delivery in deliveries {
+                    delivery.await?;
+                }
+                Ok::<(), Dropped>(())
+            })?;
+            published = last;
+            self.ownership.published.insert(partition, published);
+        }
+        Ok(())
+    }
+
+    /// A commit whose end wasn't seen: where the rows stand as it would have left them, it took
+    /// effect, and its verdicts are true.
+    fn confirm(&mut self, rows: &[PartitionState]) {
+        let Some(unconfirmed) = self.unconfirmed.take() else {
+            return;
+        };
+        let took_effect = unconfirmed.rows.iter().all(|after| rows.contains(after));
+        tracing::info!(took_effect, "a commit whose end was not seen");
+        if took_effect {
+            let mut replies = unconfirmed.replies;
+            self.emitter.verdicts(unconfirmed.verdicts, &mut replies);
+        }
+    }
+}
+
+/// One line for the log about a dropped batch.
+pub(crate) fn cause(dropped: &Dropped) -> (&'static str, String) {
+    let word = match dropped {
+        Dropped::Rebalanced => "rebalance",
+        Dropped::Stopping => "stopping",
+        Dropped::Store(postern_store::StoreError::Fenced { .. }) => "fenced",
+        Dropped::Store(_) => "store",
+        Dropped::Kafka(_) => "kafka",
+        Dropped::Publish(_) => "publish",
+    };
+    (word, chain(dropped))
+}

@@ -1,0 +1,67 @@
+//! The binary: command line, configuration, assembly of roles. Nothing is decided here.
+
+mod cli;
+mod commands;
+mod config;
+mod roles;
+mod startup;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use cli::{Cli, Command, TopicsCommand};
+use config::{Role, Settings};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Logs may not be set up yet, and whoever started us reads this.
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "postern: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    let settings = Settings::load(cli.config.as_deref(), cli.command.role())?;
+    postern_runtime::telemetry::init(&settings.log.filter, settings.log.format)
+        .context("log.filter")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the async runtime could not be started")?;
+    let done = runtime.block_on(async {
+        match &cli.command {
+            Command::Ingress => roles::ingress::run(settings).await,
+            Command::Consumer => roles::consumer::run(settings).await,
+            Command::Reports => roles::reports::run(settings).await,
+            #[cfg(feature = "standalone")]
+            Command::Standalone => roles::standalone::run(settings).await,
+            Command::Migrate => commands::migrate(&settings).await,
+            Command::Topics { command } => match command {
+                TopicsCommand::Create => commands::create_topics(&settings).await,
+                TopicsCommand::Check => commands::check_topics(&settings).await,
+            },
+        }
+    });
+    // A thread that is stuck in a library must not hold the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    done
+}
+
+impl Command {
+    fn role(&self) -> Role {
+        match self {
+            Self::Ingress => Role::Ingress,
+            Self::Consumer => Role::Consumer,
+            Self::Reports => Role::Reports,
+            #[cfg(feature = "standalone")]
+            Self::Standalone => Role::Standalone,
+            Self::Migrate => Role::Migrate,
+            Self::Topics { .. } => Role::Topics,
+        }
+    }
+}

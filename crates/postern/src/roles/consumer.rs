@@ -1,0 +1,157 @@
+//! `postern consumer`.
+
+use crate::config::Settings;
+use crate::roles::ingress::instance;
+use crate::startup::{App, chain, prepare_store, prepare_topics, retry, topic_admin};
+use anyhow::Context as _;
+use postern_consumer::{
+    ConsumerConfig, ConsumerMetrics, LocalVerdicts, Parts, RefusedLogger, Status, Worker,
+};
+use postern_kafka::{Connection, Producer, ProducerOptions, TopicAdmin};
+use postern_runtime::admin::Check;
+use postern_runtime::lifecycle::{Lifecycle, Stage};
+use postern_store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// Runs the role until the process is told to stop.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let app = App::start(settings).await?;
+    let connection = app.settings.kafka.connection()?;
+    let topics = topic_admin(&connection)?;
+    let store = open_store(&app.settings)?;
+    app.watch_kafka(topics.clone());
+    app.watch_store(store.clone());
+    start(&app, &connection, topics, store, None, false)?;
+    app.finish().await
+}
+
+/// The configured store; not contacted yet.
+pub fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+    postern_store::open(settings.store.url.expose(), settings.store.pool_size).context("store.url")
+}
+
+/// Starts the workers as soon as topics and store are as they must be.
+pub fn start(
+    app: &App,
+    connection: &Connection,
+    topics: Arc<TopicAdmin>,
+    store: Arc<dyn Store>,
+    local: Option<Arc<dyn LocalVerdicts>>,
+    rewind: bool,
+) -> anyhow::Result<()> {
+    let producer = Producer::new(
+        connection,
+        &ProducerOptions {
+            name: "consumer".to_owned(),
+            // Verdicts are of no use later; rejects and events are tried again.
+            delivery_timeout: Duration::from_secs(10),
+            queue_messages: 100_000,
+        },
+    )?;
+    let starter = Starter {
+        connection: connection.clone(),
+        producer,
+        store,
+        local,
+        metrics: ConsumerMetrics::new(&app.metrics)?,
+        workers: app.settings.consumer.workers,
+        config: ConsumerConfig {
+            name: instance(),
+            partitions: 0,
+            max_batch: app.settings.consumer.max_batch,
+            session_timeout: app.settings.consumer.session_timeout,
+            limits: app.settings.consumer.limits,
+            rewind,
+        },
+    };
+    let check = app.health.check("consumer");
+    let refused_check = app.health.check("refused");
+    let kafka = app.settings.kafka.clone();
+    let lifecycle = app.lifecycle.clone();
+    app.lifecycle
+        .spawn(Stage::Workers, "consumer start", |stop| async move {
+            let attempt = || prepare_topics(&kafka, &topics);
+            let prepared = retry(&stop, &check, "the topics can't be used", attempt).await;
+            let Some(partitions) = prepared else {
+                return Ok(());
+            };
+            let attempt = || prepare_store(starter.store.as_ref(), &topics, partitions);
+            let prepared = retry(&stop, &check, "the store can't be used", attempt).await;
+            if prepared.is_none() {
+                return Ok(());
+            }
+            starter.start(&lifecycle, partitions, &check, &refused_check)?;
+            stop.cancelled().await;
+            Ok(())
+        });
+    Ok(())
+}
+
+struct Starter {
+    connection: Connection,
+    producer: Producer,
+    store: Arc<dyn Store>,
+    local: Option<Arc<dyn LocalVerdicts>>,
+    metrics: ConsumerMetrics,
+    workers: usize,
+    config: ConsumerConfig,
+}
+
+impl Starter {
+    fn start(
+        self,
+        lifecycle: &Lifecycle,
+        partitions: i32,
+        check: &Check,
+        refused_check: &Check,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        for number in 0..self.workers {
+            let worker = Worker::new(
+                ConsumerConfig {
+                    partitions,
+                    ..self.config.clone()
+                },
+                number,
+                Parts {
+                    connection: self.connection.clone(),
+                    producer: self.producer.clone(),
+                    local: self.local.clone(),
+                    store: self.store.clone(),
+                    metrics: self.metrics.clone(),
+                    status: status(check),
+                },
+                Handle::current(),
+            )?;
+            lifecycle.spawn_thread(Stage::Workers, &format!("worker {number}"), move |stop| {
+                worker.run(&stop).map_err(|error| chain(&error).into())
+            })?;
+        }
+        // Ready before anything is assigned: a member more than there are partitions is a
+        // spare, and as ready as the others.
+        check.ok();
+        let logger = RefusedLogger::new(
+            &self.config.name,
+            self.config.session_timeout,
+            &self.connection,
+            self.store,
+            self.metrics,
+            status(refused_check),
+            Handle::current(),
+        )?;
+        refused_check.ok();
+        lifecycle.spawn_thread(Stage::Workers, "refused", move |stop| {
+            logger.run(&stop).map_err(|error| chain(&error).into())
+        })?;
+        Ok(())
+    }
+}
+
+fn status(check: &Check) -> Status {
+    let check = check.clone();
+    Box::new(move |state| match state {
+        Ok(()) => check.ok(),
+        Err(why) => check.failed(why),
+    })
+}

@@ -1,0 +1,106 @@
+//! `postern ingress`.
+
+use crate::config::Settings;
+use crate::startup::{App, prepare_topics, retry, topic_admin};
+use postern_ingress::{Ingress, IngressMetrics, Pending, ReplyAddress, VerdictReader};
+use postern_kafka::{Connection, Producer, ProducerOptions, TopicAdmin};
+use postern_runtime::lifecycle::Stage;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Runs the role until the process is told to stop.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let app = App::start(settings).await?;
+    let connection = app.settings.kafka.connection()?;
+    let topics = topic_admin(&connection)?;
+    app.watch_kafka(topics.clone());
+    keep_topics(&app, topics);
+    let metrics = IngressMetrics::new(&app.metrics)?;
+    let pending = Pending::new(&instance());
+    let reply = ReplyAddress::default();
+    read_verdicts(&app, &connection, &pending, &reply, &metrics)?;
+    let (ingress, producer) = build(&app, &connection, pending, reply, metrics)?;
+    app.serve("ingress", ingress, move || flush(&producer))
+        .await?;
+    app.finish().await
+}
+
+/// A name that no other process has: verdicts for an earlier one must not be taken for ours.
+pub fn instance() -> String {
+    let mut bytes = [0; 8];
+    // Without random bytes the process id still tells processes of one host apart.
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes[..4].copy_from_slice(&std::process::id().to_be_bytes());
+    }
+    format!("{:016x}", u64::from_be_bytes(bytes))
+}
+
+/// The ingress and its producer.
+pub fn build(
+    app: &App,
+    connection: &Connection,
+    pending: Pending,
+    reply: ReplyAddress,
+    metrics: IngressMetrics,
+) -> anyhow::Result<(Ingress, Producer)> {
+    let config = app.settings.ingress.clone();
+    let producer = Producer::new(
+        connection,
+        &ProducerOptions {
+            name: "ingress".to_owned(),
+            // Below the answer's own deadline, so that an answer knows what became of its record.
+            delivery_timeout: config.answer_timeout * 3 / 4,
+            queue_messages: 100_000,
+        },
+    )?;
+    let ingress = Ingress::new(config, producer.clone(), pending, reply, metrics);
+    Ok((ingress, producer))
+}
+
+/// Waits for what was handed to Kafka before the last answer.
+pub fn flush(producer: &Producer) {
+    let left = producer.flush(Duration::from_secs(5));
+    if left > 0 {
+        tracing::warn!(left, "records were not acknowledged before the end");
+    }
+}
+
+fn read_verdicts(
+    app: &App,
+    connection: &Connection,
+    pending: &Pending,
+    reply: &ReplyAddress,
+    metrics: &IngressMetrics,
+) -> anyhow::Result<()> {
+    let check = app.health.check("verdicts");
+    let reader = VerdictReader::new(connection, pending.clone(), reply.clone(), metrics.clone())?;
+    app.lifecycle
+        .spawn_thread(Stage::Workers, "verdicts", move |stop| {
+            let waiting = |error: &postern_kafka::KafkaError| {
+                tracing::warn!(%error, "verdicts can't be read yet; trying again");
+                check.failed(error.to_string());
+            };
+            reader.run(&stop, waiting, || check.ok());
+            Ok(())
+        })?;
+    Ok(())
+}
+
+/// Makes and checks the topics in the background: postbacks are taken as soon as Kafka takes
+/// them.
+fn keep_topics(app: &App, topics: Arc<TopicAdmin>) {
+    let check = app.health.check("topics");
+    let kafka = app.settings.kafka.clone();
+    app.lifecycle
+        .spawn(Stage::Workers, "topics", |stop| async move {
+            let attempt = || prepare_topics(&kafka, &topics);
+            if retry(&stop, &check, "the topics can't be used", attempt)
+                .await
+                .is_some()
+            {
+                check.ok();
+                stop.cancelled().await;
+            }
+            Ok(())
+        });
+}

@@ -1,0 +1,53 @@
+//! `postern reports`.
+
+use crate::config::Settings;
+use crate::roles::consumer::open_store;
+use crate::startup::{App, retry, topic_admin};
+use postern_kafka::TopicAdmin;
+use postern_reports::{Reports, ReportsConfig, ReportsMetrics};
+use postern_runtime::lifecycle::Stage;
+use postern_store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Runs the role until the process is told to stop.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let app = App::start(settings).await?;
+    let connection = app.settings.kafka.connection()?;
+    let topics = topic_admin(&connection)?;
+    let store = open_store(&app.settings)?;
+    app.watch_kafka(topics.clone());
+    app.watch_store(store.clone());
+    watch_schema(&app, store.clone());
+    let reports = build(&app, store, topics)?;
+    app.serve("reports", reports, || {}).await?;
+    app.finish().await
+}
+
+/// The reports server.
+pub fn build(app: &App, store: Arc<dyn Store>, topics: Arc<TopicAdmin>) -> anyhow::Result<Reports> {
+    let config = ReportsConfig {
+        // The longest wait of an ingress that is configured alike, and room for its clock.
+        in_transit: app.settings.ingress.answer_timeout + Duration::from_secs(5),
+        postbacks_retention: app.settings.kafka.plan.retention.postbacks,
+        max_lookups: 4,
+    };
+    let metrics = ReportsMetrics::new(&app.metrics)?;
+    Ok(Reports::new(config, store, topics, metrics))
+}
+
+fn watch_schema(app: &App, store: Arc<dyn Store>) {
+    let check = app.health.check("schema");
+    app.lifecycle
+        .spawn(Stage::Workers, "schema", |stop| async move {
+            let attempt = || store.check_schema();
+            if retry(&stop, &check, "the store can't be used", attempt)
+                .await
+                .is_some()
+            {
+                check.ok();
+                stop.cancelled().await;
+            }
+            Ok(())
+        });
+}

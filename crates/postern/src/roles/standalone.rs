@@ -1,0 +1,167 @@
+//! `postern standalone`: ingress, consumer and reports, an embedded broker and store, one
+//! process, one directory.
+
+use crate::config::Settings;
+use crate::roles::{consumer, ingress, reports};
+use crate::startup::{App, topic_admin};
+use anyhow::Context as _;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use postern_broker::EmbeddedBroker;
+use postern_consumer::LocalVerdicts;
+use postern_core::record::verdict::Verdict;
+use postern_ingress::{Ingress, IngressMetrics, Pending, ReplyAddress};
+use postern_reports::Reports;
+use postern_runtime::http::{Handler, Refusal};
+use postern_runtime::lifecycle::Stage;
+use postern_runtime::settings::Secret;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+const TOKEN_FILE: &str = "clicks.token";
+
+/// Runs everything until the process is told to stop.
+pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
+    let directory = settings.data_dir.clone();
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("data_dir: {} can't be made", directory.display()))?;
+    let broker = EmbeddedBroker::start(&directory.join("broker"), settings.broker_listen)
+        .await
+        .context("broker.listen")?;
+    settings.kafka.client.brokers = broker.brokers();
+    let token = match settings.ingress.clicks_token.take() {
+        Some(token) => token,
+        None => kept_token(&directory.join(TOKEN_FILE))?,
+    };
+    settings.ingress.clicks_token = Some(token.clone());
+    let app = App::start(settings).await?;
+    app.lifecycle
+        .spawn(Stage::Base, "broker", |stop| async move {
+            tokio::select! {
+                error = broker.closed() => Err(error.into()),
+                () = stop.cancelled() => {
+                    broker.stop().await;
+                    Ok(())
+                }
+            }
+        });
+
+    let connection = app.settings.kafka.connection()?;
+    let topics = topic_admin(&connection)?;
+    let store = consumer::open_store(&app.settings)?;
+    for migrated in store
+        .migrate()
+        .await
+        .context("the store can't be migrated")?
+    {
+        tracing::info!(number = migrated.number, name = migrated.name, "migrated");
+    }
+    app.watch_kafka(topics.clone());
+    app.watch_store(store.clone());
+
+    let pending = Pending::new(&ingress::instance());
+    let metrics = IngressMetrics::new(&app.metrics)?;
+    let local = Arc::new(Shortcut(pending.clone()));
+    consumer::start(
+        &app,
+        &connection,
+        topics.clone(),
+        store.clone(),
+        Some(local),
+        true,
+    )?;
+    let reports = reports::build(&app, store, topics)?;
+    let reply = ReplyAddress::default();
+    let (ingress, producer) = ingress::build(&app, &connection, pending, reply, metrics)?;
+    let both = Both { ingress, reports };
+    let address = app
+        .serve("http", both, move || ingress::flush(&producer))
+        .await?;
+    greet(address, &token);
+    app.finish().await
+}
+
+/// Both handlers on one listener.
+struct Both {
+    ingress: Ingress,
+    reports: Reports,
+}
+
+impl Handler for Both {
+    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+        if postern_reports::owns(request.uri().path()) {
+            self.reports.handle(request, peer).await
+        } else {
+            self.ingress.handle(request, peer).await
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Full<Bytes>> {
+        self.ingress.refuse(refusal)
+    }
+}
+
+/// Verdicts for the ingress of this process need no topic between.
+struct Shortcut(Pending);
+
+impl LocalVerdicts for Shortcut {
+    fn instance(&self) -> &str {
+        self.0.instance()
+    }
+
+    fn deliver(&self, verdicts: Vec<Verdict>) {
+        self.0.resolve(verdicts);
+    }
+}
+
+/// The token of an earlier start in this directory, or a new one that later starts find.
+fn kept_token(path: &Path) -> anyhow::Result<Secret> {
+    if path.exists() {
+        return Secret::from_file(path).context("the kept clicks token can't be read");
+    }
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| anyhow::anyhow!("no random bytes for a clicks token: {error}"))?;
+    let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    let mut file = options
+        .open(path)
+        .with_context(|| format!("{} can't be written", path.display()))?;
+    writeln!(file, "{token}")?;
+    file.sync_all()?;
+    Ok(Secret::new(token))
+}
+
+/// Tells a person what to do first.
+fn greet(address: SocketAddr, token: &Secret) {
+    let mut reachable = address;
+    if reachable.ip().is_unspecified() {
+        reachable.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    let token = token.expose();
+    let text = format!(
+        r#"
+Postern listens on http://{address}
+The clicks token is {token}
+
+A click, as the ad server announces it:
+  curl -H 'Authorization: Bearer {token}' -d '{{"clickid":"abc123","campaign_id":18}}' 'http://{reachable}/v1/clicks'
+Its conversion, as the advertiser reports it:
+  curl 'http://{reachable}/v1/postback.php?clickid=abc123&revenue=1.20'
+
+"#
+    );
+    // Nobody may be there to read it.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().flush();
+}

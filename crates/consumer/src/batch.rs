@@ -189,3 +189,63 @@ fn poison(record: &Record, why: String) -> Reject {
 pub(crate) fn refused_by_store(record: &Record, why: String) -> Reject {
     Reject::record(record.appended_at, "refused_by_store", why, source(record))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use postern_kafka::POSTBACKS;
+
+    fn record(topic: &str, offset: i64, value: &[u8]) -> Record {
+        Record {
+            topic: topic.to_owned(),
+            partition: 3,
+            offset,
+            key: b"k".to_vec(),
+            value: value.to_vec(),
+            headers: Vec::new(),
+            appended_at: "2025-11-26T14:32:10Z".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_poison_record_is_passed_and_kept() {
+        let mut batch = Batch::default();
+        batch.add(&record(CLICKS, 7, br#"{"clickid":"a","campaign_id":1}"#));
+        batch.add(&record(CLICKS, 8, b"\xff\x00"));
+        batch.add(&record(POSTBACKS, 4, b"{}"));
+        let part = &batch.parts[&3];
+        assert_eq!((part.clicks_next, part.postbacks_next), (Some(9), Some(5)));
+        assert_eq!(part.clicks.len(), 1);
+        assert_eq!(batch.poison.len(), 2);
+        let kept = batch.poison[0].record.as_ref().unwrap();
+        assert_eq!(kept.value_hex.as_deref(), Some("ff00"));
+        assert_ne!(batch.poison[0].request_id, batch.poison[1].request_id);
+    }
+
+    #[test]
+    fn nothing_after_a_newer_record_is_read() {
+        let mut batch = Batch::default();
+        batch.add(&record(CLICKS, 7, br#"{"v":9,"what":"ever"}"#));
+        batch.add(&record(CLICKS, 8, br#"{"clickid":"a","campaign_id":1}"#));
+        batch.add(&record(POSTBACKS, 1, b"{}"));
+        let part = &batch.parts[&3];
+        assert_eq!((part.clicks_next, part.postbacks_next), (None, None));
+        assert!(part.newer.as_ref().unwrap().contains("newer"));
+        assert!(batch.poison.is_empty() && part.clicks.is_empty());
+    }
+
+    #[test]
+    fn clicks_leave_with_the_rejects_that_guard_their_position() {
+        let mut batch = Batch::default();
+        batch.add(&record(CLICKS, 7, b"poison"));
+        batch.add(&record(CLICKS, 8, br#"{"clickid":"a","campaign_id":1}"#));
+        batch.add(&record(POSTBACKS, 1, b"{}"));
+        let clicks = batch.take_clicks();
+        assert_eq!(clicks.parts[&3].clicks_next, Some(9));
+        assert_eq!(clicks.poison.len(), 2);
+        assert_eq!(batch.parts[&3].clicks_next, None);
+        assert_eq!(batch.parts[&3].postbacks_next, Some(2));
+        assert!(batch.poison.is_empty());
+    }
+}

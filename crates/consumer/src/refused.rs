@@ -60,6 +60,7 @@ impl RefusedLogger {
                 group: GROUP.to_owned(),
                 topics: vec![REJECTS],
                 session_timeout,
+                patient: true,
             },
         )?;
         Ok(Self {

@@ -100,6 +100,7 @@ impl Worker {
                 group: GROUP.to_owned(),
                 topics: vec![CLICKS, POSTBACKS],
                 session_timeout: config.session_timeout,
+                patient: false,
             },
         )?;
         Ok(Self {

@@ -26,6 +26,8 @@ pub struct GroupOptions {
     pub topics: Vec<&'static str>,
     /// A member that says nothing for so long has lost its partitions.
     pub session_timeout: Duration,
+    /// Nobody waits for what it reads: fetches wait longer, and cost less.
+    pub patient: bool,
 }
 
 /// Where to read on.
@@ -136,6 +138,11 @@ impl Group {
     /// [`KafkaError::Config`] where librdkafka refuses the options.
     pub fn join(connection: &Connection, options: &GroupOptions) -> Result<Self, KafkaError> {
         let mut config = connection.config(&options.name);
+        let fetch_wait = if options.patient {
+            Duration::from_millis(500)
+        } else {
+            connection.fetch_wait()
+        };
         if !config
             .config_map()
             .contains_key("queued.max.messages.kbytes")
@@ -153,7 +160,7 @@ impl Group {
             .set("session.timeout.ms", millis(options.session_timeout))
             .set("heartbeat.interval.ms", millis(options.session_timeout / 4))
             .set("statistics.interval.ms", "2000")
-            .set("fetch.wait.max.ms", millis(connection.fetch_wait()));
+            .set("fetch.wait.max.ms", millis(fetch_wait));
         let consumer: BaseConsumer<Context> = config
             .create_with_context(Context::default())
             .map_err(|error| KafkaError::Config(format!("kafka consumer: {error}")))?;

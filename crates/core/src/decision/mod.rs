@@ -103,9 +103,17 @@ impl Turn<'_> {
 
     /// A late click: the postbacks that waited for it are decided again, in partition order.
     fn heal(&mut self, click: &Click) {
-        let Some(mut waiting) = self.view.unmatched.remove(&click.clickid) else {
+        let Some(waiting) = self.view.unmatched.remove(&click.clickid) else {
             return;
         };
+        // Those of another partition are its owner's: their click was put where it doesn't belong.
+        let here = self.state.partition;
+        let (mut waiting, others): (Vec<_>, Vec<_>) = waiting
+            .into_iter()
+            .partition(|unmatched| unmatched.partition == here);
+        if !others.is_empty() {
+            self.view.unmatched.insert(click.clickid.clone(), others);
+        }
         waiting.sort_by_key(|unmatched| unmatched.offset);
         for unmatched in waiting {
             let request_id = unmatched.postback.request_id;

@@ -110,8 +110,8 @@ impl Settings {
         kafka.connection()?;
         Ok(Self {
             log: Log {
-                // The embedded broker says at info what is of use to its own developers.
-                filter: format!("nisshi=warn,{}", raw.log.filter),
+                // What these say at info is of use to their own developers.
+                filter: format!("nisshi=warn,tokio_postgres=warn,{}", raw.log.filter),
                 format: match raw.log.format {
                     raw::LogFormat::Auto => LogFormat::Auto,
                     raw::LogFormat::Human => LogFormat::Human,
@@ -326,3 +326,7 @@ fn secret(
         (None, None) => Ok(None),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -1,0 +1,77 @@
+//! What is refused, and that the refusal names the key.
+
+use super::*;
+
+fn checked(toml: &str, role: Role) -> anyhow::Result<Settings> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("postern.toml");
+    std::fs::write(&path, toml)?;
+    Settings::load(Some(&path), role)
+}
+
+fn refused(toml: &str, role: Role) -> String {
+    match checked(toml, role) {
+        Ok(_) => panic!("{toml} was taken"),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+#[test]
+fn defaults_serve_an_ingress() {
+    let settings = checked("", Role::Ingress).unwrap();
+    assert_eq!(settings.http_listen.to_string(), "0.0.0.0:8080");
+    assert_eq!(settings.admin_listen.to_string(), "127.0.0.1:9100");
+    assert_eq!(settings.kafka.client.brokers, "localhost:9092");
+    assert_eq!(settings.kafka.plan.replication, 3);
+    assert!(settings.ingress.clicks_token.is_none());
+}
+
+#[test]
+fn refusals_name_the_key() {
+    for (toml, role, key) in [
+        ("", Role::Consumer, "store.url"),
+        ("[http]\nlisen = 1", Role::Ingress, "http.lisen"),
+        ("[answer]\ntimeout = \"1ms\"", Role::Ingress, "answer.timeout"),
+        ("[answer]\ntimeout = 2", Role::Ingress, "answer.timeout"),
+        ("[clicks]\ntoken = \"short\"", Role::Ingress, "clicks.token"),
+        (
+            "[clicks]\ntoken = \"0123456789abcdef\"\ntoken_file = \"x\"",
+            Role::Ingress,
+            "clicks.token_file",
+        ),
+        ("[clicks]\ntoken_file = \"/nowhere\"", Role::Ingress, "clicks.token_file"),
+        ("[kafka]\npartitions = 0", Role::Ingress, "kafka.partitions"),
+        ("[kafka.options]\nacks = \"1\"", Role::Ingress, "kafka.options.acks"),
+        (
+            "[kafka.options]\nenable.idempotence = false",
+            Role::Ingress,
+            "kafka.options.enable.idempotence",
+        ),
+        ("[kafka.options]\nno.such.option = 1", Role::Ingress, "no.such.option"),
+        ("[consumer]\nsession_timeout = \"1s\"", Role::Ingress, "consumer.session_timeout"),
+        ("[http]\ntrusted_proxies = [\"here\"]", Role::Ingress, "http.trusted_proxies"),
+        ("[revenue]\ninvalid = \"maybe\"", Role::Ingress, "revenue.invalid"),
+    ] {
+        let message = refused(toml, role);
+        assert!(message.contains(key), "{toml}: {message}");
+    }
+}
+
+#[test]
+#[cfg(feature = "standalone")]
+fn standalone_brings_its_own_kafka_and_store() {
+    let settings = checked("data_dir = \"/tmp/x\"", Role::Standalone).unwrap();
+    assert_eq!(settings.store.url.expose(), "sqlite:/tmp/x/postern.db");
+    assert!(settings.kafka.create_topics);
+    let message = refused("[kafka]\nbrokers = \"a:1\"", Role::Standalone);
+    assert!(message.contains("kafka.brokers"), "{message}");
+}
+
+#[test]
+fn secrets_stay_out_of_debug_output() {
+    let toml = "[clicks]\ntoken = \"top-secret-token-1\"\n[store]\nurl = \
+                \"postgres://u:top-secret-pass@h/d\"\n[kafka.options]\n\"sasl.password\" = \
+                \"top-secret-sasl\"";
+    let text = format!("{:?}", checked(toml, Role::Consumer).unwrap());
+    assert!(!text.contains("top-secret"), "{text}");
+}

@@ -1,0 +1,44 @@
+# `make help` lists the targets.
+
+# The embedded broker declares Rust 1.96 and works with 1.95; older toolchains are told to go on.
+RUST_MINOR := $(shell rustc --version 2>/dev/null | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p')
+IGNORE := $(shell test "$(or $(RUST_MINOR),0)" -lt 96 && echo --ignore-rust-version)
+SCRIPTS := $(wildcard deploy/*.sh deploy/*/*.sh) .ci/run
+
+.PHONY: help run test lint deny image-check
+
+help:
+	@echo 'make run          build, and serve everything in one process, data in ./data'
+	@echo 'make test         all tests; starts Kafka and PostgreSQL itself, unless POSTERN_TEST_KAFKA'
+	@echo '                  (host:port,…) and POSTERN_TEST_POSTGRES (postgres://…) name them'
+	@echo 'make lint         formatting, clippy, scripts, and what may be linked'
+	@echo 'make deny         as in lint, and security advisories; needs the network'
+	@echo 'make image-check  compile what the production image is built from; needs libssl-dev'
+
+run:
+	cargo run --release --locked $(IGNORE) -p postern -- standalone
+
+# One profile: the tests start target/debug/postern, which the first line builds.
+test:
+	-@deploy/parts.sh check
+	cargo build --workspace --locked $(IGNORE)
+	cargo test --workspace --locked --no-fail-fast $(IGNORE) $(TEST_ARGS)
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked $(IGNORE) -- -D warnings
+	@if command -v shellcheck >/dev/null; then \
+	    echo shellcheck; shellcheck -x $(SCRIPTS); \
+	else echo 'lint: NOT checked, shellcheck is missing: scripts'; fi
+	@if cargo deny --version >/dev/null 2>&1; then \
+	    echo cargo deny; cargo fetch --quiet --locked && cargo deny --offline --log-level error check bans licenses sources; \
+	else echo 'lint: NOT checked, cargo-deny is missing: crates, licences and rooms (deny.toml)'; fi
+	@if command -v docker-compose >/dev/null; then \
+	    echo docker-compose config; POSTERN_CLICKS_TOKEN=x docker-compose -f docker-compose.yml config -q; \
+	else echo 'lint: NOT checked, docker-compose is missing: docker-compose.yml'; fi
+
+deny:
+	cargo deny check
+
+image-check:
+	cargo check -p postern --no-default-features --features tls --locked $(IGNORE)

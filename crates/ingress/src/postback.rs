@@ -215,8 +215,9 @@ fn raw(body: &Bytes) -> String {
     text
 }
 
-/// JSON by its content type; a body that names neither type is taken by its first byte, since a
-/// lost postback weighs more than a missing header.
+/// JSON by its content type, or by its first byte: no form begins with a brace, many callers send
+/// JSON as what their library sends by default, and a lost postback weighs more than a wrong
+/// header.
 fn body_kind(headers: &HeaderMap, body: &[u8]) -> BodyKind {
     let content_type = headers
         .get(CONTENT_TYPE)
@@ -224,11 +225,10 @@ fn body_kind(headers: &HeaderMap, body: &[u8]) -> BodyKind {
         .unwrap_or_default()
         .to_ascii_lowercase();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    if essence == "application/x-www-form-urlencoded" {
-        BodyKind::Form
-    } else if essence == "application/json" || essence.ends_with("+json") {
-        BodyKind::Json
-    } else if body.trim_ascii_start().first() == Some(&b'{') {
+    if essence == "application/json"
+        || essence.ends_with("+json")
+        || body.trim_ascii_start().first() == Some(&b'{')
+    {
         BodyKind::Json
     } else {
         BodyKind::Form

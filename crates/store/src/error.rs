@@ -1,0 +1,40 @@
+//! What can go wrong in a store, told apart by what the caller should do.
+
+use thiserror::Error;
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error of a store.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Another consumer moved the partition: drop the batch, read the positions anew.
+    #[error("partition {partition} was moved by another consumer")]
+    Fenced {
+        /// Which one.
+        partition: i32,
+    },
+    /// The store can't be reached, is shutting down, timed out, deadlocked: try again. Whether a
+    /// commit took effect isn't known; the partitions' rows tell.
+    #[error("the store can't be used now")]
+    Unavailable(#[source] Cause),
+    /// The store refuses the content: trying again can't help.
+    #[error("the store refuses the batch")]
+    Refused(#[source] Cause),
+    /// The schema doesn't fit this release.
+    #[error("{0}")]
+    Schema(String),
+    /// The topics aren't those that the store was filled from.
+    #[error("{0}")]
+    Topics(String),
+    /// The configuration can't be used.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl StoreError {
+    /// Whether the same call can succeed later.
+    #[must_use]
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}

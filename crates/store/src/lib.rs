@@ -1,0 +1,86 @@
+//! The store: the only room that names a SQL driver. One trait, two engines, migrations.
+//!
+//! What enters is what the decision wants written; what leaves is what it needs to know. All
+//! effects of a batch are one transaction that first locks and compares the partitions' rows,
+//! so a consumer that lost its partitions can't commit.
+
+mod error;
+mod fence;
+pub mod lite;
+mod migrations;
+mod open;
+mod parts;
+pub mod postgres;
+mod statistics;
+mod topics;
+mod types;
+
+pub use error::StoreError;
+pub use open::open;
+pub use types::{
+    Advance, Batch, Logged, LoggedState, Lookup, Migrated, RefusedPostback, RejectsAdvance, Topics,
+};
+
+use async_trait::async_trait;
+use postern_core::decision::{PartitionState, View};
+use postern_core::ids::RequestId;
+use postern_core::record::conversion::Conversion;
+
+/// What the roles ask of a store. Times are bounded by the engine's statement timeout.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Brings the schema up to this release, one migration per transaction, under a lock, so
+    /// that two at once don't collide. Gives what was applied now.
+    async fn migrate(&self) -> Result<Vec<Migrated>, StoreError>;
+
+    /// Fails with [`StoreError::Schema`] where the schema is older or newer than this release.
+    async fn check_schema(&self) -> Result<(), StoreError>;
+
+    /// A cheap round trip, for readiness.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Records the topics' partition count and ids at first use; afterwards compares.
+    /// [`StoreError::Topics`] says what differs.
+    async fn record_topics(&self, topics: &Topics) -> Result<(), StoreError>;
+
+    /// Rows of these partitions; those that don't exist are left out. Ascending.
+    async fn partitions(&self, partitions: &[i32]) -> Result<Vec<PartitionState>, StoreError>;
+
+    /// Creates rows that don't exist yet and gives the rows as they then stand. Ascending.
+    async fn create_partitions(
+        &self,
+        rows: &[PartitionState],
+    ) -> Result<Vec<PartitionState>, StoreError>;
+
+    /// What the store knows of a batch. Read outside the commit's transaction: only the owner of
+    /// a partition writes its keys, and the commit proves the ownership.
+    async fn load(&self, lookup: &Lookup) -> Result<View, StoreError>;
+
+    /// One transaction: locks the partitions' rows in ascending order, compares each with
+    /// `expected` ([`StoreError::Fenced`] where one differs, nothing is written), writes all,
+    /// moves the rows to `next` with `version` one higher.
+    async fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Up to `limit` conversions of a partition numbered above `after`, ascending, each with its
+    /// number: those whose events may not have been published.
+    async fn conversions_after(
+        &self,
+        partition: i32,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<(i64, Conversion)>, StoreError>;
+
+    /// Next offset of a rejects partition; `None` where it was never read.
+    async fn rejects_position(&self, partition: i32) -> Result<Option<i64>, StoreError>;
+
+    /// Writes refused postbacks into the log and moves the position, in one transaction that
+    /// compares the old one first ([`StoreError::Fenced`]). Known request ids change nothing.
+    async fn commit_rejects(
+        &self,
+        advance: &RejectsAdvance,
+        refused: &[RefusedPostback],
+    ) -> Result<(), StoreError>;
+
+    /// What the log says of a postback, after its latest step.
+    async fn logged(&self, request_id: RequestId) -> Result<Option<Logged>, StoreError>;
+}

@@ -1,0 +1,145 @@
+//! libsql (SQLite): the embedded store of a single process, in WAL mode.
+//!
+//! One connection writes, another reads; each works on a thread of its own, because SQLite
+//! blocks. A call that is given up while it runs is still carried through to its end.
+//!
+//! `synchronous=NORMAL`: a commit survives the process being killed, and power loss may cut the
+//! last commits without harming the file. The embedded broker promises the same, and what is cut
+//! here is read again from it, while a store that outlived its broker's last records would stand
+//! at offsets that the broker gives to others.
+
+mod error;
+mod lane;
+mod migrate;
+mod read;
+mod write;
+
+use crate::{
+    Batch, Logged, Lookup, Migrated, RefusedPostback, RejectsAdvance, Store, StoreError, Topics,
+};
+use async_trait::async_trait;
+use lane::{Lane, finish};
+use postern_core::decision::{PartitionState, View};
+use postern_core::ids::RequestId;
+use postern_core::record::conversion::Conversion;
+use std::path::Path;
+
+/// A store in one file.
+pub struct LiteStore {
+    writer: Lane,
+    reader: Lane,
+}
+
+impl LiteStore {
+    /// Opens the file at `path`, or makes it. Its directory must exist.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Config`] for a path that isn't UTF-8 or names no file;
+    /// [`StoreError::Unavailable`] where it can't be opened.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        // Kept in memory, the two connections would be two databases.
+        if path.as_os_str().is_empty() || path == Path::new(":memory:") {
+            return Err(StoreError::Config(
+                "store.url: sqlite: must name a file".to_owned(),
+            ));
+        }
+        // libsql sets SQLite's threading up when the first database of the process is opened;
+        // going through its builder leaves that to it.
+        let database = finish(libsql::Builder::new_local(path).build())
+            .map_err(|why| StoreError::Config(format!("store.url: {why}")))?;
+        Ok(Self {
+            writer: Lane::open(&database)?,
+            reader: Lane::open(&database)?,
+        })
+    }
+}
+
+#[async_trait]
+impl Store for LiteStore {
+    async fn migrate(&self) -> Result<Vec<Migrated>, StoreError> {
+        self.writer.run(migrate::migrate).await
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        self.reader.run(migrate::check).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.reader
+            .run(|session| session.rows("SELECT 1", Vec::new(), |_| Ok(())).map(drop))
+            .await
+    }
+
+    async fn record_topics(&self, topics: &Topics) -> Result<(), StoreError> {
+        let topics = topics.clone();
+        self.writer
+            .run(move |session| write::record_topics(session, &topics))
+            .await
+    }
+
+    async fn partitions(&self, partitions: &[i32]) -> Result<Vec<PartitionState>, StoreError> {
+        let partitions = partitions.to_vec();
+        self.reader
+            .run(move |session| read::partitions(session, &partitions))
+            .await
+    }
+
+    async fn create_partitions(
+        &self,
+        rows: &[PartitionState],
+    ) -> Result<Vec<PartitionState>, StoreError> {
+        let rows = rows.to_vec();
+        self.writer
+            .run(move |session| write::create_partitions(session, &rows))
+            .await
+    }
+
+    async fn load(&self, lookup: &Lookup) -> Result<View, StoreError> {
+        let lookup = lookup.clone();
+        self.reader
+            .run(move |session| read::load(session, &lookup))
+            .await
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let batch = batch.clone();
+        self.writer
+            .run(move |session| write::commit(session, &batch))
+            .await
+    }
+
+    async fn conversions_after(
+        &self,
+        partition: i32,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<(i64, Conversion)>, StoreError> {
+        self.reader
+            .run(move |session| read::conversions_after(session, partition, after, limit))
+            .await
+    }
+
+    async fn rejects_position(&self, partition: i32) -> Result<Option<i64>, StoreError> {
+        self.reader
+            .run(move |session| read::rejects_position(session, partition))
+            .await
+    }
+
+    async fn commit_rejects(
+        &self,
+        advance: &RejectsAdvance,
+        refused: &[RefusedPostback],
+    ) -> Result<(), StoreError> {
+        let (advance, refused) = (*advance, refused.to_vec());
+        self.writer
+            .run(move |session| write::commit_rejects(session, &advance, &refused))
+            .await
+    }
+
+    async fn logged(&self, request_id: RequestId) -> Result<Option<Logged>, StoreError> {
+        self.reader
+            .run(move |session| read::logged(session, request_id))
+            .await
+    }
+}

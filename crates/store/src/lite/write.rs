@@ -1,0 +1,349 @@
+//! What is written: a batch in one transaction, row by row through one prepared statement per
+//! table, which is what SQLite does best.
+
+use super::lane::Session;
+use super::read;
+use crate::{
+    Batch, RefusedPostback, RejectsAdvance, StoreError, Topics, fence, parts, statistics, topics,
+};
+use jiff::Timestamp;
+use libsql::Value;
+use postern_core::decision::{Change, LogEntry, PartitionState, PlacedClick, Unmatched};
+use postern_core::ids::RequestId;
+use postern_core::record::conversion::Conversion;
+use postern_core::record::postback::Origin;
+
+const CREATE_PARTITION: &str = "\
+INSERT INTO partitions (partition, version, clicks, postbacks, sequence, published, unmatched)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (partition) DO NOTHING";
+
+const MOVE_PARTITION: &str = "\
+UPDATE partitions SET version = ?2, clicks = ?3, postbacks = ?4, sequence = ?5, published = ?6,
+       unmatched = ?7
+ WHERE partition = ?1";
+
+const INSERT_CLICK: &str = "\
+INSERT INTO clicks (clickid, campaign_id, site_id, source, publisher_id, traffic_log_id,
+                    clicked_at, kafka_partition, kafka_offset)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (clickid) DO NOTHING";
+
+const ADD_CLICKS: &str = "\
+INSERT INTO click_stats (campaign_id, bucket, site_id, source, partition, clicks)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+ON CONFLICT (campaign_id, bucket, site_id, source, partition)
+DO UPDATE SET clicks = clicks + excluded.clicks";
+
+const INSERT_CONVERSION: &str = "\
+INSERT INTO conversions (conversion_id, clickid, event, campaign_id, site_id, source, publisher_id,
+    traffic_log_id, revenue_micros, currency, currency_sent, external_id, subid0, subid1, subid2,
+    subid3, subid4, created_at, clicked_at, policy_version, kafka_partition, sequence)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+    ?21, ?22)";
+
+const ADD_CONVERSIONS: &str = "\
+INSERT INTO conversion_stats (campaign_id, bucket, site_id, source, currency, partition,
+                              conversions, revenue_whole, revenue_micros)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+ON CONFLICT (campaign_id, bucket, site_id, source, currency, partition)
+DO UPDATE SET conversions = conversions + excluded.conversions,
+              revenue_whole = revenue_whole + excluded.revenue_whole,
+              revenue_micros = revenue_micros + excluded.revenue_micros";
+
+/// Used with and without [`ONCE`].
+const INSERT_LOG: &str = "\
+INSERT INTO postback_log (request_id, received_at, outcome, reason, message, clickid, campaign_id,
+    conversion_id, policy_version, revenue_micros, revenue_raw, currency, currency_sent,
+    external_id, warnings, method, raw_query, raw_body, address, user_agent, kafka_partition,
+    kafka_offset)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+    ?21, ?22)";
+
+/// Known request ids change nothing.
+const ONCE: &str = " ON CONFLICT (request_id) DO NOTHING";
+
+const INSERT_CHANGE: &str = "\
+INSERT INTO postback_changes (request_id, step, outcome, reason, conversion_id, policy_version)
+VALUES (?1, 1 + coalesce((SELECT max(step) FROM postback_changes WHERE request_id = ?1), 0), ?2,
+        ?3, ?4, ?5)";
+
+const INSERT_UNMATCHED: &str = "\
+INSERT INTO unmatched (request_id, clickid, partition, kafka_offset, received_at, postback)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+const REMOVE_UNMATCHED: &str = "DELETE FROM unmatched WHERE request_id = ?1";
+
+const FIRST_REJECTS_POSITION: &str = "\
+INSERT INTO rejects_positions (partition, position) VALUES (?1, ?2)
+ON CONFLICT (partition) DO NOTHING";
+
+const MOVE_REJECTS_POSITION: &str = "\
+UPDATE rejects_positions SET position = ?2 WHERE partition = ?1 AND position = ?3";
+
+fn id(id: RequestId) -> Value {
+    id.to_string().into()
+}
+
+fn time(at: Timestamp) -> Value {
+    at.as_microsecond().into()
+}
+
+fn text(text: Option<&str>) -> Value {
+    text.into()
+}
+
+pub(super) fn commit(session: &Session, batch: &Batch) -> Result<(), StoreError> {
+    let advances = fence::in_order(batch)?;
+    let writes = &batch.writes;
+    session.transaction(|| {
+        let keys: Vec<i32> = advances
+            .iter()
+            .map(|advance| advance.expected.partition)
+            .collect();
+        fence::compare(&advances, &read::partitions(session, &keys)?)?;
+
+        let inserted = session.each(INSERT_CLICK, writes.clicks.iter().map(click))?;
+        let new = writes
+            .clicks
+            .iter()
+            .zip(inserted)
+            .filter_map(|(placed, inserted)| (inserted > 0).then_some(placed));
+        session.each(ADD_CLICKS, click_counts(new))?;
+        session.each(INSERT_CONVERSION, writes.conversions.iter().map(conversion))?;
+        session.each(ADD_CONVERSIONS, conversion_sums(&writes.conversions))?;
+        session.each(INSERT_LOG, writes.log.iter().map(log))?;
+        session.each(INSERT_CHANGE, writes.changes.iter().map(change))?;
+        session.each(INSERT_UNMATCHED, writes.unmatched_added.iter().map(waiting))?;
+        // After those that were added: a click of one partition may heal a postback of another
+        // that the same batch brought.
+        let removed = writes.unmatched_removed.iter();
+        session.each(REMOVE_UNMATCHED, removed.map(|gone| vec![id(*gone)]))?;
+        let moved = advances.iter().map(|advance| {
+            partition(&PartitionState {
+                version: advance.expected.version + 1,
+                ..advance.next
+            })
+        });
+        session.each(MOVE_PARTITION, moved).map(drop)
+    })
+}
+
+pub(super) fn create_partitions(
+    session: &Session,
+    rows: &[PartitionState],
+) -> Result<Vec<PartitionState>, StoreError> {
+    let keys: Vec<i32> = rows.iter().map(|row| row.partition).collect();
+    session.transaction(|| {
+        session.each(CREATE_PARTITION, rows.iter().map(partition))?;
+        read::partitions(session, &keys)
+    })
+}
+
+pub(super) fn record_topics(session: &Session, found: &Topics) -> Result<(), StoreError> {
+    let params = vec![
+        Value::from(found.partitions),
+        text(found.clicks_id.as_deref()),
+        text(found.postbacks_id.as_deref()),
+    ];
+    let recorded = session.rows(topics::RECORD, params, |_| Ok(()))?;
+    if !recorded.is_empty() {
+        return Ok(());
+    }
+    let recorded = session.rows(topics::READ, Vec::new(), |columns| {
+        Ok(Topics {
+            partitions: columns.partition(0)?,
+            clicks_id: columns.maybe_text(1)?,
+            postbacks_id: columns.maybe_text(2)?,
+        })
+    })?;
+    let recorded = recorded.first().unwrap_or(found);
+    Err(topics::mismatch(recorded, found))
+}
+
+pub(super) fn commit_rejects(
+    session: &Session,
+    advance: &RejectsAdvance,
+    refused: &[RefusedPostback],
+) -> Result<(), StoreError> {
+    session.transaction(|| {
+        let mut params = vec![Value::from(advance.partition), Value::from(advance.next)];
+        let sql = match advance.expected {
+            None => FIRST_REJECTS_POSITION,
+            Some(expected) => {
+                params.push(Value::from(expected));
+                MOVE_REJECTS_POSITION
+            }
+        };
+        if session.each(sql, [params])? != [1] {
+            return Err(StoreError::Fenced {
+                partition: advance.partition,
+            });
+        }
+        let sql = format!("{INSERT_LOG}{ONCE}");
+        session.each(&sql, refused.iter().map(refusal)).map(drop)
+    })
+}
+
+fn partition(row: &PartitionState) -> Vec<Value> {
+    vec![
+        row.partition.into(),
+        row.version.into(),
+        row.clicks.into(),
+        row.postbacks.into(),
+        row.sequence.into(),
+        row.published.into(),
+        row.unmatched.into(),
+    ]
+}
+
+fn click(placed: &PlacedClick) -> Vec<Value> {
+    let click = &placed.click;
+    vec![
+        click.clickid.as_str().into(),
+        click.campaign_id.into(),
+        click.site_id.as_str().into(),
+        click.source.as_str().into(),
+        click.publisher_id.as_str().into(),
+        click.traffic_log_id.as_str().into(),
+        time(click.clicked_at),
+        placed.partition.into(),
+        placed.offset.into(),
+    ]
+}
+
+fn click_counts<'a>(clicks: impl Iterator<Item = &'a PlacedClick>) -> Vec<Vec<Value>> {
+    statistics::clicks(clicks)
+        .into_iter()
+        .map(|(key, count)| {
+            vec![
+                key.campaign_id.into(),
+                time(key.bucket),
+                key.site_id.into(),
+                key.source.into(),
+                key.partition.into(),
+                count.into(),
+            ]
+        })
+        .collect()
+}
+
+fn conversion((partition, sequence, conversion): &(i32, i64, Conversion)) -> Vec<Value> {
+    let mut row = vec![
+        id(conversion.conversion_id),
+        conversion.clickid.as_str().into(),
+        conversion.event.as_str().into(),
+        conversion.campaign_id.into(),
+        conversion.site_id.as_str().into(),
+        conversion.source.as_str().into(),
+        conversion.publisher_id.as_str().into(),
+        conversion.traffic_log_id.as_str().into(),
+        conversion.revenue.micros().into(),
+        conversion.currency.as_str().into(),
+        conversion.currency_sent.into(),
+        text(conversion.external_id.as_deref()),
+    ];
+    row.extend(conversion.subids.iter().map(|subid| text(subid.as_deref())));
+    row.extend([
+        time(conversion.created_at),
+        time(conversion.clicked_at),
+        conversion.policy_version.into(),
+        Value::from(*partition),
+        Value::from(*sequence),
+    ]);
+    row
+}
+
+fn conversion_sums(conversions: &[(i32, i64, Conversion)]) -> Vec<Vec<Value>> {
+    statistics::conversions(conversions)
+        .into_iter()
+        .map(|(key, sum)| {
+            vec![
+                key.campaign_id.into(),
+                time(key.bucket),
+                key.site_id.into(),
+                key.source.into(),
+                key.currency.into(),
+                key.partition.into(),
+                sum.conversions.into(),
+                sum.revenue_whole.into(),
+                sum.revenue_micros.into(),
+            ]
+        })
+        .collect()
+}
+
+fn log(entry: &LogEntry) -> Vec<Value> {
+    let (postback, known) = (&entry.postback, &entry.known);
+    let mut row = vec![
+        id(postback.request_id),
+        time(postback.received_at),
+        known.outcome.word().into(),
+        text(entry.reason),
+        Value::Null,
+        postback.clickid.as_str().into(),
+        parts::campaign_of(&known.outcome).into(),
+        known.conversion_id.map(id).into(),
+        known.policy_version.into(),
+        postback.revenue.micros().into(),
+        text(postback.revenue_raw.as_deref()),
+        postback.currency.as_str().into(),
+        postback.currency_sent.into(),
+        text(postback.external_id.as_deref()),
+        parts::write_warnings(&postback.warnings).into(),
+    ];
+    row.extend(origin(&postback.origin));
+    row.extend([Value::from(entry.partition), Value::from(entry.offset)]);
+    row
+}
+
+fn refusal(postback: &RefusedPostback) -> Vec<Value> {
+    let mut row = vec![
+        id(postback.request_id),
+        time(postback.received_at),
+        parts::REFUSED.into(),
+        postback.reason.as_str().into(),
+        postback.message.as_str().into(),
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::from(0),
+    ];
+    // Nothing of it was understood: no revenue, currency, external id or warnings.
+    row.extend(std::iter::repeat_n(Value::Null, 6));
+    row.extend(origin(&postback.origin));
+    row.extend([Value::Null, Value::Null]);
+    row
+}
+
+fn origin(origin: &Origin) -> [Value; 5] {
+    [
+        origin.method.as_str().into(),
+        origin.raw_query.as_str().into(),
+        origin.raw_body.as_str().into(),
+        origin.address.as_str().into(),
+        origin.user_agent.as_str().into(),
+    ]
+}
+
+fn change(change: &Change) -> Vec<Value> {
+    let known = &change.known;
+    vec![
+        id(change.request_id),
+        known.outcome.word().into(),
+        change.reason.into(),
+        known.conversion_id.map(id).into(),
+        known.policy_version.into(),
+    ]
+}
+
+fn waiting(unmatched: &Unmatched) -> Vec<Value> {
+    let postback = &unmatched.postback;
+    let record = postback.encode();
+    vec![
+        id(postback.request_id),
+        postback.clickid.as_str().into(),
+        unmatched.partition.into(),
+        unmatched.offset.into(),
+        time(postback.received_at),
+        String::from_utf8_lossy(&record).into_owned().into(),
+    ]
+}

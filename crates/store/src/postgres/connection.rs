@@ -1,0 +1,302 @@
+//! Connections: the pool, what each session is set to, deadlines, and pipelining.
+
+use super::error;
+use crate::StoreError;
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
+};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::ops::Deref;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Config, NoTls, Row, Statement};
+
+/// How PostgreSQL is reached, and how long anything may take there.
+#[derive(Clone)]
+pub struct PostgresConfig {
+    /// `postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE`; further hosts and libpq's parameters
+    /// as tokio-postgres reads them.
+    pub url: String,
+    /// How many connections are held at most; one per worker and a few for readers.
+    pub pool_size: usize,
+    /// After this the server gives a statement up; default 10 s.
+    pub statement_timeout: Duration,
+    /// After this the server stops waiting for a lock; default 5 s.
+    pub lock_timeout: Duration,
+    /// After this the server ends a session that does nothing inside a transaction, so that a
+    /// process that froze doesn't hold its partitions' rows; default 10 s.
+    pub idle_in_transaction_timeout: Duration,
+    /// For making a connection and for waiting until one is free; default 5 s.
+    pub connect_timeout: Duration,
+}
+
+impl PostgresConfig {
+    /// A configuration with the defaults.
+    #[must_use]
+    pub fn new(url: impl Into<String>, pool_size: usize) -> Self {
+        Self {
+            url: url.into(),
+            pool_size,
+            statement_timeout: Duration::from_secs(10),
+            lock_timeout: Duration::from_secs(5),
+            idle_in_transaction_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// What each session is set to.
+    ///
+    /// Every statement here looks keys up by an index. Planned by the tables' statistics, some
+    /// read the whole table instead: those that were planned while it was small and kept, and
+    /// those that ask a table of a few hundred thousand rows for a thousand. So plans are made
+    /// once, for any values, without sequential scans.
+    fn session(&self) -> String {
+        format!(
+            "SET statement_timeout = {}; SET lock_timeout = {}; \
+             SET idle_in_transaction_session_timeout = {}; \
+             SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
+             SET max_parallel_workers_per_gather = 0; SET jit = off",
+            self.statement_timeout.as_millis(),
+            self.lock_timeout.as_millis(),
+            self.idle_in_transaction_timeout.as_millis(),
+        )
+    }
+}
+
+/// Without the URL: it may hold a password.
+impl fmt::Debug for PostgresConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresConfig")
+            .field("pool_size", &self.pool_size)
+            .field("statement_timeout", &self.statement_timeout)
+            .field("lock_timeout", &self.lock_timeout)
+            .field(
+                "idle_in_transaction_timeout",
+                &self.idle_in_transaction_timeout,
+            )
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The pool, and the time that a call may take.
+pub(super) struct Connections {
+    pool: Pool,
+    deadline: Duration,
+}
+
+impl Connections {
+    pub(super) fn new(config: PostgresConfig) -> Result<Self, StoreError> {
+        let unusable = |why: &dyn fmt::Display| StoreError::Config(format!("store.url: {why}"));
+        let mut server: Config =
+            config.url.parse().map_err(
+                |why: tokio_postgres::Error| match std::error::Error::source(&why) {
+                    Some(detail) => unusable(&format_args!("{why}: {detail}")),
+                    None => unusable(&why),
+                },
+            )?;
+        if server.get_hosts().is_empty() && server.get_hostaddrs().is_empty() {
+            return Err(unusable(&"it names no host"));
+        }
+        if server.get_ssl_mode() == SslMode::Require {
+            return Err(unusable(
+                &"sslmode=require can't be had, this build has no TLS for PostgreSQL",
+            ));
+        }
+        if config.pool_size == 0 {
+            return Err(StoreError::Config(
+                "the store's pool needs at least one connection".to_owned(),
+            ));
+        }
+        if server.get_application_name().is_none() {
+            server.application_name("postern");
+        }
+        if server.get_connect_timeout().is_none() {
+            server.connect_timeout(config.connect_timeout);
+        }
+        // The statement timeout is the server's; where the server itself is gone without a
+        // word, only this and the keepalives tell.
+        let deadline = config.statement_timeout + config.connect_timeout;
+        if server.get_tcp_user_timeout().is_none() {
+            server.tcp_user_timeout(deadline);
+        }
+        let session = config.session();
+        let manager = Manager::from_config(
+            server,
+            NoTls,
+            ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(config.pool_size)
+            .wait_timeout(Some(config.connect_timeout))
+            .create_timeout(Some(config.connect_timeout))
+            .recycle_timeout(Some(config.connect_timeout))
+            .runtime(Runtime::Tokio1)
+            .post_create(Hook::async_fn(move |client: &mut ClientWrapper, _| {
+                let session = session.clone();
+                Box::pin(async move {
+                    let set = client.batch_execute(&session).await;
+                    set.map_err(HookError::Backend)
+                })
+            }))
+            .build()
+            .map_err(|why| StoreError::Config(why.to_string()))?;
+        Ok(Self { pool, deadline })
+    }
+
+    pub(super) async fn lease(&self) -> Result<Lease, StoreError> {
+        let object = self.pool.get().await.map_err(error::of_pool)?;
+        Ok(Lease {
+            object: Some(object),
+        })
+    }
+
+    pub(super) async fn within_deadline<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.deadline, work).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Unavailable(
+                format!("no answer from PostgreSQL within {:?}", self.deadline).into(),
+            )),
+        }
+    }
+}
+
+/// A connection on loan. Dropped, it is closed, which ends whatever it was in the middle of;
+/// only [`Lease::give_back`] returns it to the pool.
+pub(super) struct Lease {
+    object: Option<Object>,
+}
+
+impl Lease {
+    pub(super) fn give_back(mut self) {
+        drop(self.object.take());
+    }
+
+    /// Rows of a cached statement.
+    pub(super) async fn rows(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StoreError> {
+        let statement = self.prepare_cached(sql).await.map_err(error::of)?;
+        self.query(&statement, params).await.map_err(error::of)
+    }
+}
+
+impl Deref for Lease {
+    type Target = ClientWrapper;
+
+    fn deref(&self) -> &ClientWrapper {
+        match &self.object {
+            Some(object) => object,
+            None => unreachable!("a lease holds its connection until it is given back"),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+type Step<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
+
+/// Statements that are sent one after the other without waiting for answers, in order.
+pub(super) struct Flight<'a> {
+    lease: &'a Lease,
+    steps: Vec<Step<'a>>,
+}
+
+impl<'a> Flight<'a> {
+    pub(super) fn new(lease: &'a Lease) -> Self {
+        Self {
+            lease,
+            steps: Vec::new(),
+        }
+    }
+
+    /// Adds a statement that is already prepared: preparing it in flight would let later ones
+    /// overtake it.
+    pub(super) fn push(&mut self, statement: Statement, params: Vec<&'a (dyn ToSql + Sync)>) {
+        let lease = self.lease;
+        self.steps.push(Box::pin(async move {
+            let done = lease.execute(&statement, &params).await;
+            done.map(drop).map_err(error::of)
+        }));
+    }
+
+    /// Adds a statement without parameters, such as `COMMIT`.
+    pub(super) fn push_plain(&mut self, sql: &'static str) {
+        let lease = self.lease;
+        self.steps.push(Box::pin(async move {
+            lease.batch_execute(sql).await.map_err(error::of)
+        }));
+    }
+
+    /// Sends all, then waits for all. The first error, in order, is what comes back; a statement
+    /// that can't even be sent keeps those after it from being sent, so that a `COMMIT` at the
+    /// end never commits a part.
+    pub(super) async fn land(mut self) -> Result<(), StoreError> {
+        let mut pending: Vec<Option<Step<'a>>> = self.steps.drain(..).map(Some).collect();
+        poll_fn(|context| {
+            let mut waiting = false;
+            for slot in &mut pending {
+                let Some(step) = slot else { continue };
+                match step.as_mut().poll(context) {
+                    Poll::Pending => waiting = true,
+                    Poll::Ready(Ok(())) => *slot = None,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                }
+            }
+            if waiting {
+                Poll::Pending
+            } else {
+                Poll::Ready(Ok(()))
+            }
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::StoreError;
+
+    #[test]
+    fn the_url_is_never_shown() {
+        let config = PostgresConfig::new("postgres://postern:s3cret@db/postern", 2);
+        assert!(!format!("{config:?}").contains("s3cret"));
+        for url in [
+            "postgres://postern:s3cret@db:port/postern",
+            "postgres://postern:s3cret@db/postern?sslmode=require",
+            "postgres://postern:s3cret@/postern?colour=s3cret",
+        ] {
+            let error = Connections::new(PostgresConfig::new(url, 2)).err().unwrap();
+            assert!(matches!(error, StoreError::Config(_)), "{url}");
+            assert!(!error.to_string().contains("postern:s3cret"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_away_is_no_configuration_error() {
+        // Port 1 on loopback: nobody listens there.
+        let config = PostgresConfig::new("postgres://postern@127.0.0.1:1/postern", 2);
+        let connections = Connections::new(config).unwrap();
+        let error = connections.lease().await.err().unwrap();
+        assert!(error.is_retriable(), "{error:?}");
+    }
+}

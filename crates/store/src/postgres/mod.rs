@@ -1,0 +1,133 @@
+//! PostgreSQL: the store of an installation with more than one process.
+//!
+//! Every statement works on a set: arrays go in, whatever the batch's size. A batch costs three
+//! round trips: one to read, one that opens the transaction and locks the partitions' rows, one
+//! that writes and commits.
+
+mod connection;
+mod error;
+mod migrate;
+mod read;
+mod write;
+
+pub use connection::PostgresConfig;
+
+use crate::{
+    Batch, Logged, Lookup, Migrated, RefusedPostback, RejectsAdvance, Store, StoreError, Topics,
+};
+use async_trait::async_trait;
+use connection::{Connections, Lease};
+use postern_core::decision::{PartitionState, View};
+use postern_core::ids::RequestId;
+use postern_core::record::conversion::Conversion;
+
+/// A pool of connections. Cheap to make: nothing is contacted before the first call.
+pub struct PostgresStore {
+    connections: Connections,
+}
+
+impl PostgresStore {
+    /// A store at `config.url`. Doesn't contact the server, and doesn't fail because it is away.
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Config`] for a URL that can't be used.
+    pub fn connect(config: PostgresConfig) -> Result<Self, StoreError> {
+        Ok(Self {
+            connections: Connections::new(config)?,
+        })
+    }
+
+    /// Runs `work` on a connection, within the deadline. The connection goes back to the pool
+    /// only after success: what failed, or was given up, may have left a transaction open or an
+    /// answer on its way, and closing the connection ends both.
+    async fn run<T>(
+        &self,
+        work: impl AsyncFnOnce(&Lease) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.connections
+            .within_deadline(async {
+                let lease = self.connections.lease().await?;
+                let value = work(&lease).await?;
+                lease.give_back();
+                Ok(value)
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn migrate(&self) -> Result<Vec<Migrated>, StoreError> {
+        // Without the deadline: a migration may take its time.
+        let lease = self.connections.lease().await?;
+        migrate::migrate(&lease).await
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        self.run(async |lease| migrate::check(lease).await).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.run(async |lease| lease.batch_execute("SELECT 1").await.map_err(error::of))
+            .await
+    }
+
+    async fn record_topics(&self, topics: &Topics) -> Result<(), StoreError> {
+        self.run(async |lease| write::record_topics(lease, topics).await)
+            .await
+    }
+
+    async fn partitions(&self, partitions: &[i32]) -> Result<Vec<PartitionState>, StoreError> {
+        self.run(async |lease| read::partitions(lease, partitions).await)
+            .await
+    }
+
+    async fn create_partitions(
+        &self,
+        rows: &[PartitionState],
+    ) -> Result<Vec<PartitionState>, StoreError> {
+        self.run(async |lease| write::create_partitions(lease, rows).await)
+            .await
+    }
+
+    async fn load(&self, lookup: &Lookup) -> Result<View, StoreError> {
+        self.run(async |lease| read::load(lease, lookup).await)
+            .await
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.run(async |lease| write::commit(lease, batch).await)
+            .await
+    }
+
+    async fn conversions_after(
+        &self,
+        partition: i32,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<(i64, Conversion)>, StoreError> {
+        self.run(async |lease| read::conversions_after(lease, partition, after, limit).await)
+            .await
+    }
+
+    async fn rejects_position(&self, partition: i32) -> Result<Option<i64>, StoreError> {
+        self.run(async |lease| read::rejects_position(lease, partition).await)
+            .await
+    }
+
+    async fn commit_rejects(
+        &self,
+        advance: &RejectsAdvance,
+        refused: &[RefusedPostback],
+    ) -> Result<(), StoreError> {
+        self.run(async |lease| write::commit_rejects(lease, advance, refused).await)
+            .await
+    }
+
+    async fn logged(&self, request_id: RequestId) -> Result<Option<Logged>, StoreError> {
+        self.run(async |lease| read::logged(lease, request_id).await)
+            .await
+    }
+}

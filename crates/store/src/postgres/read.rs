@@ -1,0 +1,259 @@
+//! What the store knows.
+
+use super::connection::Lease;
+use super::error;
+use crate::parts::{self, ConversionRow, OutcomeRow};
+use crate::{Logged, Lookup, StoreError};
+use postern_core::decision::{PartitionState, Unmatched, View};
+use postern_core::ids::{ClickId, RequestId};
+use postern_core::record::click::Click;
+use postern_core::record::conversion::Conversion;
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, ToSql};
+
+pub(super) const PARTITIONS: &str = "\
+SELECT partition, version, clicks, postbacks, sequence, published, unmatched
+  FROM partitions WHERE partition = ANY($1) ORDER BY partition";
+
+/// The log after the latest step, with the values of the conversion that it names. Lateral: row
+/// by row through the indexes, never by walking through all changes or conversions.
+const OUTCOMES: &str = "\
+SELECT l.request_id, coalesce(c.outcome, l.outcome), l.received_at,
+       coalesce(c.conversion_id, l.conversion_id), coalesce(c.policy_version, l.policy_version),
+       coalesce(v.campaign_id, l.campaign_id), coalesce(v.revenue_micros, l.revenue_micros),
+       coalesce(v.currency, l.currency),
+       l.clickid, l.warnings::text, l.reason, l.message
+  FROM postback_log l
+  LEFT JOIN LATERAL (SELECT s.outcome, s.conversion_id, s.policy_version
+                       FROM postback_changes s WHERE s.request_id = l.request_id
+                      ORDER BY s.step DESC LIMIT 1) c ON true
+  LEFT JOIN LATERAL (SELECT o.campaign_id, o.revenue_micros, o.currency FROM conversions o
+                      WHERE o.conversion_id = coalesce(c.conversion_id, l.conversion_id)
+                      LIMIT 1) v ON true
+ WHERE l.request_id = ANY($1)";
+
+const CLICKS: &str = "\
+SELECT k.clickid, k.campaign_id, k.site_id, k.source, k.publisher_id, k.traffic_log_id,
+       k.clicked_at, p.version, p.dedupe
+  FROM clicks k LEFT JOIN campaigns p ON p.campaign_id = k.campaign_id
+ WHERE k.clickid = ANY($1)";
+
+const CONVERSIONS: &str = "\
+SELECT v.clickid, v.conversion_id, v.campaign_id, coalesce(v.external_id, ''), v.revenue_micros,
+       v.currency, p.version, p.dedupe
+  FROM conversions v LEFT JOIN campaigns p ON p.campaign_id = v.campaign_id
+ WHERE v.clickid = ANY($1)
+ ORDER BY v.kafka_partition, v.sequence";
+
+const POLICIES: &str = "\
+SELECT campaign_id, version, dedupe FROM campaigns WHERE campaign_id = ANY($1)";
+
+const UNMATCHED: &str = "\
+SELECT partition, kafka_offset, postback FROM unmatched
+ WHERE clickid = ANY($1) ORDER BY partition, kafka_offset";
+
+const UNMATCHED_COUNTS: &str = "\
+SELECT clickid, count(*) FROM unmatched WHERE clickid = ANY($1) GROUP BY clickid";
+
+const CONVERSIONS_AFTER: &str = "\
+SELECT sequence, conversion_id, clickid, event, campaign_id, site_id, source, publisher_id,
+       traffic_log_id, revenue_micros, currency, currency_sent, external_id,
+       subid0, subid1, subid2, subid3, subid4, created_at, clicked_at, policy_version
+  FROM conversions WHERE kafka_partition = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
+
+const REJECTS_POSITION: &str = "SELECT position FROM rejects_positions WHERE partition = $1";
+
+fn get<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, StoreError> {
+    row.try_get(index).map_err(error::of)
+}
+
+fn request_id(row: &Row, index: usize) -> Result<RequestId, StoreError> {
+    get(row, index).map(RequestId::from_uuid)
+}
+
+/// Rows for a set of keys; a set that is empty costs nothing.
+async fn rows<T: ToSql + Sync>(
+    lease: &Lease,
+    sql: &str,
+    keys: &[T],
+) -> Result<Vec<Row>, StoreError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    lease.rows(sql, &[&keys]).await
+}
+
+pub(super) fn partition(row: &Row) -> Result<PartitionState, StoreError> {
+    Ok(PartitionState {
+        partition: get(row, 0)?,
+        version: get(row, 1)?,
+        clicks: get(row, 2)?,
+        postbacks: get(row, 3)?,
+        sequence: get(row, 4)?,
+        published: get(row, 5)?,
+        unmatched: get(row, 6)?,
+    })
+}
+
+pub(super) async fn partitions(
+    lease: &Lease,
+    partitions: &[i32],
+) -> Result<Vec<PartitionState>, StoreError> {
+    let rows = rows(lease, PARTITIONS, partitions).await?;
+    rows.iter().map(partition).collect()
+}
+
+fn uuids(ids: &[RequestId]) -> Vec<uuid::Uuid> {
+    ids.iter().map(|id| id.as_uuid()).collect()
+}
+
+fn texts(ids: &[ClickId]) -> Vec<&str> {
+    ids.iter().map(ClickId::as_str).collect()
+}
+
+/// All queries are on their way before the first answer is awaited.
+pub(super) async fn load(lease: &Lease, lookup: &Lookup) -> Result<View, StoreError> {
+    let request_ids = uuids(&lookup.request_ids);
+    let clickids = texts(&lookup.clickids);
+    let arrived = texts(&lookup.arrived);
+    let waiting = texts(&lookup.waiting);
+    let (outcomes, clicks, conversions, policies, unmatched, counts) = tokio::try_join!(
+        rows(lease, OUTCOMES, &request_ids),
+        rows(lease, CLICKS, &clickids),
+        rows(lease, CONVERSIONS, &clickids),
+        rows(lease, POLICIES, &lookup.campaigns),
+        rows(lease, UNMATCHED, &arrived),
+        rows(lease, UNMATCHED_COUNTS, &waiting),
+    )?;
+    let mut view = View::default();
+    for row in &outcomes {
+        let outcome = outcome(row)?;
+        if outcome.outcome != parts::REFUSED {
+            view.known.insert(request_id(row, 0)?, outcome.known()?);
+        }
+    }
+    for row in &clicks {
+        let click = click(row)?;
+        add_policy(&mut view, click.campaign_id, row, 7)?;
+        view.clicks.insert(click.clickid.clone(), click);
+    }
+    for row in &conversions {
+        let stored = parts::stored(
+            request_id(row, 1)?,
+            get(row, 2)?,
+            get(row, 3)?,
+            get(row, 4)?,
+            get(row, 5)?,
+        )?;
+        add_policy(&mut view, stored.campaign_id, row, 6)?;
+        let clickid = parts::clickid(get(row, 0)?)?;
+        view.conversions.entry(clickid).or_default().push(stored);
+    }
+    for row in &policies {
+        add_policy(&mut view, get(row, 0)?, row, 1)?;
+    }
+    for row in &unmatched {
+        let waiting = Unmatched {
+            partition: get(row, 0)?,
+            offset: get(row, 1)?,
+            postback: parts::waiting(get(row, 2)?)?,
+        };
+        let clickid = waiting.postback.clickid.clone();
+        view.unmatched.entry(clickid).or_default().push(waiting);
+    }
+    for row in &counts {
+        let count: i64 = get(row, 1)?;
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        view.unmatched_counts
+            .insert(parts::clickid(get(row, 0)?)?, count);
+    }
+    Ok(view)
+}
+
+/// Version and dedupe policy stand at `index`; null where the campaign has no settings.
+fn add_policy(view: &mut View, campaign: i64, row: &Row, index: usize) -> Result<(), StoreError> {
+    if let Some(version) = get(row, index)? {
+        let policy = parts::policy(version, get(row, index + 1)?)?;
+        view.policies.insert(campaign, policy);
+    }
+    Ok(())
+}
+
+fn click(row: &Row) -> Result<Click, StoreError> {
+    Ok(Click::from_parts(
+        parts::clickid(get(row, 0)?)?,
+        get(row, 1)?,
+        [get(row, 2)?, get(row, 3)?, get(row, 4)?, get(row, 5)?],
+        get(row, 6)?,
+    ))
+}
+
+fn outcome(row: &Row) -> Result<OutcomeRow<'_>, StoreError> {
+    let conversion_id: Option<uuid::Uuid> = get(row, 3)?;
+    Ok(OutcomeRow {
+        outcome: get(row, 1)?,
+        received_at: get(row, 2)?,
+        conversion_id: conversion_id.map(RequestId::from_uuid),
+        policy_version: get(row, 4)?,
+        campaign_id: get(row, 5)?,
+        revenue_micros: get(row, 6)?,
+        currency: get(row, 7)?,
+    })
+}
+
+pub(super) async fn logged(
+    lease: &Lease,
+    request_id: RequestId,
+) -> Result<Option<Logged>, StoreError> {
+    let rows = rows(lease, OUTCOMES, &[request_id.as_uuid()]).await?;
+    rows.first()
+        .map(|row| outcome(row)?.logged(get(row, 8)?, get(row, 9)?, get(row, 10)?, get(row, 11)?))
+        .transpose()
+}
+
+pub(super) async fn conversions_after(
+    lease: &Lease,
+    partition: i32,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<(i64, Conversion)>, StoreError> {
+    let rows = lease
+        .rows(CONVERSIONS_AFTER, &[&partition, &after, &limit])
+        .await?;
+    rows.iter()
+        .map(|row| Ok((get(row, 0)?, conversion(row)?)))
+        .collect()
+}
+
+fn conversion(row: &Row) -> Result<Conversion, StoreError> {
+    ConversionRow {
+        conversion_id: request_id(row, 1)?,
+        clickid: get(row, 2)?,
+        event: get(row, 3)?,
+        campaign_id: get(row, 4)?,
+        labels: [get(row, 5)?, get(row, 6)?, get(row, 7)?, get(row, 8)?],
+        revenue_micros: get(row, 9)?,
+        currency: get(row, 10)?,
+        currency_sent: get(row, 11)?,
+        external_id: get(row, 12)?,
+        subids: [
+            get(row, 13)?,
+            get(row, 14)?,
+            get(row, 15)?,
+            get(row, 16)?,
+            get(row, 17)?,
+        ],
+        created_at: get(row, 18)?,
+        clicked_at: get(row, 19)?,
+        policy_version: get(row, 20)?,
+    }
+    .conversion()
+}
+
+pub(super) async fn rejects_position(
+    lease: &Lease,
+    partition: i32,
+) -> Result<Option<i64>, StoreError> {
+    let rows = lease.rows(REJECTS_POSITION, &[&partition]).await?;
+    rows.first().map(|row| get(row, 0)).transpose()
+}

@@ -1,0 +1,172 @@
+//! The postback log: decided and refused ones in one table.
+
+use super::Part;
+use crate::{RefusedPostback, parts};
+use jiff::Timestamp;
+use postern_core::decision::LogEntry;
+use postern_core::record::postback::Origin;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+macro_rules! insert_log {
+    ($end:literal) => {
+        concat!(
+            "INSERT INTO postback_log (request_id, received_at, outcome, reason, message, clickid, \
+             campaign_id, conversion_id, policy_version, revenue_micros, revenue_raw, currency, \
+             currency_sent, external_id, warnings, method, raw_query, raw_body, address, \
+             user_agent, kafka_partition, kafka_offset) \
+             SELECT t.c1, t.c2, t.c3, t.c4, t.c5, t.c6, t.c7, t.c8, t.c9, t.c10, t.c11, t.c12, \
+             t.c13, t.c14, t.c15::json, t.c16, t.c17, t.c18, t.c19, t.c20, t.c21, t.c22 \
+             FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], \
+             $6::text[], $7::bigint[], $8::uuid[], $9::bigint[], $10::bigint[], $11::text[], \
+             $12::text[], $13::bool[], $14::text[], $15::text[], $16::text[], $17::text[], \
+             $18::text[], $19::text[], $20::text[], $21::int[], $22::bigint[]) \
+             AS t(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, \
+             c18, c19, c20, c21, c22)",
+            $end
+        )
+    };
+}
+
+/// New rows of decided postbacks. A known request id among them is an error: the decision
+/// leaves those out.
+#[derive(Default)]
+pub(super) struct Log<'a> {
+    request_ids: Vec<Uuid>,
+    received_at: Vec<Timestamp>,
+    outcomes: Vec<&'a str>,
+    reasons: Vec<Option<&'a str>>,
+    messages: Vec<Option<&'a str>>,
+    clickids: Vec<Option<&'a str>>,
+    campaigns: Vec<Option<i64>>,
+    conversions: Vec<Option<Uuid>>,
+    policy_versions: Vec<i64>,
+    revenues: Vec<Option<i64>>,
+    revenues_raw: Vec<Option<&'a str>>,
+    currencies: Vec<Option<&'a str>>,
+    currencies_sent: Vec<Option<bool>>,
+    external_ids: Vec<Option<&'a str>>,
+    warnings: Vec<Option<String>>,
+    methods: Vec<&'a str>,
+    raw_queries: Vec<&'a str>,
+    raw_bodies: Vec<&'a str>,
+    addresses: Vec<&'a str>,
+    user_agents: Vec<&'a str>,
+    partitions: Vec<Option<i32>>,
+    offsets: Vec<Option<i64>>,
+}
+
+impl<'a> Log<'a> {
+    pub(super) fn of(entries: &'a [LogEntry]) -> Self {
+        let mut columns = Self::default();
+        for entry in entries {
+            let (postback, known) = (&entry.postback, &entry.known);
+            columns.request_ids.push(postback.request_id.as_uuid());
+            columns.received_at.push(postback.received_at);
+            columns.outcomes.push(known.outcome.word());
+            columns.reasons.push(entry.reason);
+            columns.messages.push(None);
+            columns.clickids.push(Some(postback.clickid.as_str()));
+            columns.campaigns.push(parts::campaign_of(&known.outcome));
+            columns
+                .conversions
+                .push(known.conversion_id.map(|id| id.as_uuid()));
+            columns.policy_versions.push(known.policy_version);
+            columns.revenues.push(Some(postback.revenue.micros()));
+            columns.revenues_raw.push(postback.revenue_raw.as_deref());
+            columns.currencies.push(Some(postback.currency.as_str()));
+            columns.currencies_sent.push(Some(postback.currency_sent));
+            columns.external_ids.push(postback.external_id.as_deref());
+            columns
+                .warnings
+                .push(parts::write_warnings(&postback.warnings));
+            columns.push_origin(&postback.origin);
+            columns.partitions.push(Some(entry.partition));
+            columns.offsets.push(Some(entry.offset));
+        }
+        columns
+    }
+
+    pub(super) fn of_refused(refused: &'a [RefusedPostback]) -> Self {
+        let mut columns = Self::default();
+        for postback in refused {
+            columns.request_ids.push(postback.request_id.as_uuid());
+            columns.received_at.push(postback.received_at);
+            columns.outcomes.push(parts::REFUSED);
+            columns.reasons.push(Some(&postback.reason));
+            columns.messages.push(Some(&postback.message));
+            columns.clickids.push(None);
+            columns.campaigns.push(None);
+            columns.conversions.push(None);
+            columns.policy_versions.push(0);
+            columns.revenues.push(None);
+            columns.revenues_raw.push(None);
+            columns.currencies.push(None);
+            columns.currencies_sent.push(None);
+            columns.external_ids.push(None);
+            columns.warnings.push(None);
+            columns.push_origin(&postback.origin);
+            columns.partitions.push(None);
+            columns.offsets.push(None);
+        }
+        columns
+    }
+
+    fn push_origin(&mut self, origin: &'a Origin) {
+        self.methods.push(&origin.method);
+        self.raw_queries.push(&origin.raw_query);
+        self.raw_bodies.push(&origin.raw_body);
+        self.addresses.push(&origin.address);
+        self.user_agents.push(&origin.user_agent);
+    }
+}
+
+impl Part for Log<'_> {
+    const SQL: &'static str = insert_log!("");
+
+    fn is_empty(&self) -> bool {
+        self.request_ids.is_empty()
+    }
+
+    fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        vec![
+            &self.request_ids,
+            &self.received_at,
+            &self.outcomes,
+            &self.reasons,
+            &self.messages,
+            &self.clickids,
+            &self.campaigns,
+            &self.conversions,
+            &self.policy_versions,
+            &self.revenues,
+            &self.revenues_raw,
+            &self.currencies,
+            &self.currencies_sent,
+            &self.external_ids,
+            &self.warnings,
+            &self.methods,
+            &self.raw_queries,
+            &self.raw_bodies,
+            &self.addresses,
+            &self.user_agents,
+            &self.partitions,
+            &self.offsets,
+        ]
+    }
+}
+
+/// Rows of refused postbacks: those that are known already change nothing.
+pub(super) struct Refused<'a>(pub(super) Log<'a>);
+
+impl Part for Refused<'_> {
+    const SQL: &'static str = insert_log!(" ON CONFLICT (request_id) DO NOTHING");
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        self.0.params()
+    }
+}

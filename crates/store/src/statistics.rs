@@ -1,0 +1,87 @@
+//! The statistics that a batch adds up to: pure, and the same for both engines.
+//!
+//! Rows come out in the order of their keys, so that transactions which share a row lock it in
+//! the same order.
+
+use jiff::Timestamp;
+use postern_core::decision::PlacedClick;
+use postern_core::record::conversion::Conversion;
+use std::collections::BTreeMap;
+
+const MICROS_PER_UNIT: i64 = 1_000_000;
+
+/// What a row of `conversion_stats` is found by.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ConversionKey<'a> {
+    pub(crate) campaign_id: i64,
+    pub(crate) bucket: Timestamp,
+    pub(crate) site_id: &'a str,
+    pub(crate) source: &'a str,
+    pub(crate) currency: &'a str,
+    pub(crate) partition: i32,
+}
+
+/// What is added to it. Whole units and millionths are summed apart: nine trillion twice would
+/// leave 64 bits as millionths.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ConversionSum {
+    pub(crate) conversions: i64,
+    pub(crate) revenue_whole: i64,
+    pub(crate) revenue_micros: i64,
+}
+
+/// What a row of `click_stats` is found by.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ClickKey<'a> {
+    pub(crate) campaign_id: i64,
+    pub(crate) bucket: Timestamp,
+    pub(crate) site_id: &'a str,
+    pub(crate) source: &'a str,
+    pub(crate) partition: i32,
+}
+
+/// Sums of conversions, by the bucket of their `created_at`.
+pub(crate) fn conversions(
+    conversions: &[(i32, i64, Conversion)],
+) -> BTreeMap<ConversionKey<'_>, ConversionSum> {
+    let mut sums = BTreeMap::<_, ConversionSum>::new();
+    for (partition, _, conversion) in conversions {
+        let key = ConversionKey {
+            campaign_id: conversion.campaign_id,
+            bucket: postern_core::time::bucket(conversion.created_at),
+            site_id: &conversion.site_id,
+            source: &conversion.source,
+            currency: conversion.currency.as_str(),
+            partition: *partition,
+        };
+        let micros = conversion.revenue.micros();
+        let sum = sums.entry(key).or_default();
+        sum.conversions += 1;
+        sum.revenue_whole += micros / MICROS_PER_UNIT;
+        sum.revenue_micros += micros % MICROS_PER_UNIT;
+    }
+    sums
+}
+
+/// Counts of clicks, by the bucket of their `clicked_at`. Only for clicks that were really
+/// inserted: one that the store held before was counted then.
+pub(crate) fn clicks<'a>(
+    clicks: impl IntoIterator<Item = &'a PlacedClick>,
+) -> BTreeMap<ClickKey<'a>, i64> {
+    let mut counts = BTreeMap::new();
+    for placed in clicks {
+        *counts.entry(click_key(placed)).or_default() += 1;
+    }
+    counts
+}
+
+/// The row that a click counts in.
+pub(crate) fn click_key(placed: &PlacedClick) -> ClickKey<'_> {
+    ClickKey {
+        campaign_id: placed.click.campaign_id,
+        bucket: postern_core::time::bucket(placed.click.clicked_at),
+        site_id: &placed.click.site_id,
+        source: &placed.click.source,
+        partition: placed.partition,
+    }
+}

@@ -1,0 +1,117 @@
+//! What the trait takes and gives.
+
+use jiff::Timestamp;
+use postern_core::decision::{Known, PartitionState, Writes};
+use postern_core::ids::{ClickId, RequestId};
+use postern_core::record::postback::Origin;
+use postern_core::request::Warning;
+
+/// A migration that was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// Its number, ascending from 1.
+    pub number: i32,
+    /// Its name.
+    pub name: &'static str,
+}
+
+/// The topics that a store belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topics {
+    /// Partition count of clicks and postbacks alike.
+    pub partitions: i32,
+    /// Kafka's id of the clicks topic; `None` where the broker doesn't tell ids.
+    pub clicks_id: Option<String>,
+    /// Kafka's id of the postbacks topic.
+    pub postbacks_id: Option<String>,
+}
+
+/// What a batch needs to know.
+#[derive(Clone, Debug, Default)]
+pub struct Lookup {
+    /// Request ids of its postbacks: fills `View::known`, with the latest step.
+    pub request_ids: Vec<RequestId>,
+    /// Clickids of its clicks and postbacks: fills `clicks`, and `conversions` in the order of
+    /// their numbers, and `policies` of the campaigns that these name.
+    pub clickids: Vec<ClickId>,
+    /// Campaigns that the batch's clicks name: fills `policies`.
+    pub campaigns: Vec<i64>,
+    /// Clickids of its clicks: fills `unmatched`. Left empty where nothing waits.
+    pub arrived: Vec<ClickId>,
+    /// Clickids of its postbacks: fills `unmatched_counts`. Left empty where nothing waits.
+    pub waiting: Vec<ClickId>,
+}
+
+/// How a partition's row moves. `next.version` is ignored: the engine counts.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Advance {
+    /// The row as the worker believes it to be.
+    pub expected: PartitionState,
+    /// The row as it shall be.
+    pub next: PartitionState,
+}
+
+/// One transaction's worth.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The partitions concerned; the engine sorts them before it locks.
+    pub advances: Vec<Advance>,
+    /// What is written.
+    pub writes: Writes,
+}
+
+/// How a rejects partition moves.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct RejectsAdvance {
+    /// Partition of the rejects topic.
+    pub partition: i32,
+    /// The position as the worker believes it to be; `None` for the first time.
+    pub expected: Option<i64>,
+    /// The position as it shall be.
+    pub next: i64,
+}
+
+/// A postback that the ingress refused, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedPostback {
+    /// Its request id.
+    pub request_id: RequestId,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// The error code.
+    pub reason: String,
+    /// The sentence that the caller got.
+    pub message: String,
+    /// Who called, and what was sent.
+    pub origin: Origin,
+}
+
+/// What the log says of a postback, and what its answer needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logged {
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// What became of it.
+    pub state: LoggedState,
+}
+
+/// What became of a logged postback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoggedState {
+    /// It was decided.
+    Decided {
+        /// Its click.
+        clickid: ClickId,
+        /// The warnings that its answer carried.
+        warnings: Vec<Warning>,
+        /// The outcome after its latest step.
+        known: Known,
+    },
+    /// The ingress refused it.
+    Refused {
+        /// The error code.
+        reason: String,
+        /// The sentence that the caller got.
+        message: String,
+    },
+}

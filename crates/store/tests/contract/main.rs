@@ -1,0 +1,73 @@
+//! The store's contract: one suite, run against both engines.
+//!
+//! libsql is always there. PostgreSQL is the server that `POSTERN_TEST_POSTGRES` names (the suite
+//! makes databases of its own there and drops them), else a temporary one of Debian's package;
+//! where there is neither, that is said, and with `CI=true` it is a failure.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod commits;
+mod engine;
+mod reading;
+mod schema;
+mod splits;
+mod waiting;
+mod world;
+
+use engine::Engine;
+
+/// Runs every case on an empty store.
+macro_rules! suite {
+    ($engine:expr, $($module:ident::$case:ident),* $(,)?) => {
+        $($module::$case(&$engine.database().await).await;)*
+    };
+}
+
+async fn contract(engine: &Engine) {
+    suite!(
+        engine,
+        schema::without_a_schema_everything_says_so,
+        schema::migrating_twice_and_two_at_once_is_harmless,
+        schema::a_newer_schema_is_refused,
+        schema::topics_are_recorded_once,
+        schema::of_two_at_once_one_records_the_topics,
+        commits::partitions_are_created_once_and_read_in_order,
+        commits::a_commit_moves_the_row_and_counts,
+        commits::a_stale_writer_writes_nothing_at_all,
+        commits::of_two_writers_one_wins,
+        commits::a_batch_without_partitions_is_refused,
+        commits::a_refused_batch_leaves_nothing,
+        commits::a_click_counts_once,
+        commits::statistics_are_the_sums_of_the_conversions,
+        commits::sums_beyond_64_bits_of_millionths_hold,
+        commits::a_commit_that_is_given_up_leaves_no_transaction,
+        commits::rejects_move_once,
+        reading::every_field_comes_back,
+        reading::nul_in_text_is_no_passing_error,
+        reading::duplicates_echo_the_stored_conversion,
+        waiting::a_late_click_changes_what_is_known,
+        waiting::the_latest_of_several_changes_holds,
+        waiting::unmatched_postbacks_are_found_and_counted,
+        reading::policies_come_with_clicks_conversions_and_campaigns,
+        reading::conversions_are_read_in_order,
+        reading::conversions_of_a_click_keep_their_order,
+        reading::large_lookups_work,
+        reading::refused_postbacks_are_logged_once,
+        splits::any_split_comes_to_the_same,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite() {
+    contract(&Engine::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres() {
+    if let Some(engine) = Engine::postgres().await {
+        contract(&engine).await;
+        commits::a_held_row_times_out_as_unavailable(&engine.database().await).await;
+        engine::broken_connections_are_replaced(&engine.database().await).await;
+        engine.remove().await;
+    }
+}

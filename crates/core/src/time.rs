@@ -21,7 +21,7 @@ pub fn api(at: Timestamp) -> String {
 
 /// Reads a time as click records give it: RFC 3339, or `YYYY-MM-DD HH:MM:SS` taken as UTC.
 ///
-/// Only the years 1970 to 9999 are taken, which every store can hold.
+/// Only the years 1970 to 9987 are taken, which every store can hold.
 ///
 /// # Errors
 ///
@@ -38,8 +38,10 @@ pub fn parse(text: &str) -> Result<Timestamp, String> {
         .map_err(|_| {
             "a time is RFC 3339 (2025-11-26T14:32:10Z) or YYYY-MM-DD HH:MM:SS in UTC".to_owned()
         })?;
-    if at < Timestamp::UNIX_EPOCH {
-        return Err("a time before 1970 is not taken".to_owned());
+    // Far enough from the end of time that every store and every time zone can hold it.
+    const END: i64 = 253_000_000_000;
+    if at < Timestamp::UNIX_EPOCH || at.as_second() >= END {
+        return Err("a time before 1970 or after 9987 is not taken".to_owned());
     }
     Ok(to_micros(at))
 }
@@ -70,6 +72,7 @@ mod tests {
         assert_eq!(a, b);
         assert!(parse("yesterday").is_err());
         assert!(parse("1969-12-31T23:59:59Z").is_err());
+        assert!(parse("9999-12-30T22:00:00Z").is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use postern_core::answer;
 use postern_kafka::TopicAdmin;
@@ -110,6 +110,11 @@ impl Reports {
         let mut response = json(answer.status, answer.body);
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let request_id = uuid::Uuid::now_v7().to_string();
+        tracing::debug!(request_id, route, outcome = answer.outcome, "answered");
+        if let Ok(id) = HeaderValue::try_from(request_id) {
+            headers.insert(HeaderName::from_static("x-request-id"), id);
+        }
         if answer.status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, HeaderValue::from_static("GET"));
         }

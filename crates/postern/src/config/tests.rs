@@ -31,7 +31,11 @@ fn refusals_name_the_key() {
     for (toml, role, key) in [
         ("", Role::Consumer, "store.url"),
         ("[http]\nlisen = 1", Role::Ingress, "http.lisen"),
-        ("[answer]\ntimeout = \"1ms\"", Role::Ingress, "answer.timeout"),
+        (
+            "[answer]\ntimeout = \"1ms\"",
+            Role::Ingress,
+            "answer.timeout",
+        ),
         ("[answer]\ntimeout = 2", Role::Ingress, "answer.timeout"),
         ("[clicks]\ntoken = \"short\"", Role::Ingress, "clicks.token"),
         (
@@ -39,18 +43,42 @@ fn refusals_name_the_key() {
             Role::Ingress,
             "clicks.token_file",
         ),
-        ("[clicks]\ntoken_file = \"/nowhere\"", Role::Ingress, "clicks.token_file"),
+        (
+            "[clicks]\ntoken_file = \"/nowhere\"",
+            Role::Ingress,
+            "clicks.token_file",
+        ),
         ("[kafka]\npartitions = 0", Role::Ingress, "kafka.partitions"),
-        ("[kafka.options]\nacks = \"1\"", Role::Ingress, "kafka.options.acks"),
+        (
+            "[kafka.options]\nacks = \"1\"",
+            Role::Ingress,
+            "kafka.options.acks",
+        ),
         (
             "[kafka.options]\nenable.idempotence = false",
             Role::Ingress,
             "kafka.options.enable.idempotence",
         ),
-        ("[kafka.options]\nno.such.option = 1", Role::Ingress, "no.such.option"),
-        ("[consumer]\nsession_timeout = \"1s\"", Role::Ingress, "consumer.session_timeout"),
-        ("[http]\ntrusted_proxies = [\"here\"]", Role::Ingress, "http.trusted_proxies"),
-        ("[revenue]\ninvalid = \"maybe\"", Role::Ingress, "revenue.invalid"),
+        (
+            "[kafka.options]\nno.such.option = 1",
+            Role::Ingress,
+            "no.such.option",
+        ),
+        (
+            "[consumer]\nsession_timeout = \"1s\"",
+            Role::Ingress,
+            "consumer.session_timeout",
+        ),
+        (
+            "[http]\ntrusted_proxies = [\"here\"]",
+            Role::Ingress,
+            "http.trusted_proxies",
+        ),
+        (
+            "[revenue]\ninvalid = \"maybe\"",
+            Role::Ingress,
+            "revenue.invalid",
+        ),
     ] {
         let message = refused(toml, role);
         assert!(message.contains(key), "{toml}: {message}");

@@ -10,13 +10,17 @@ use crate::worker::Worker;
 use postern_core::decision::{View, unresolved};
 use postern_core::ids::ClickId;
 use postern_core::record::click;
-use postern_kafka::{CLICKS, Event, Message, POSTBACKS};
+use postern_kafka::{CLICKS, Event, KafkaError, Message, POSTBACKS, PublishError, Record};
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// Records of other topics that are kept while a barrier is awaited; past it they are not
 /// fetched until it is over.
 const HELD: usize = 20_000;
+/// The same in bytes.
+const HELD_BYTES: usize = 32 * 1024 * 1024;
+/// A barrier without any progress is given up after so long.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
 /// How long a barrier may take once the process stops; its postbacks are read again.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
@@ -43,47 +47,87 @@ impl Worker {
         let targets = self.write_barriers(&partitions)?;
         let mut fresh = Batch::default();
         let mut flushed = false;
-        let started = Instant::now();
+        let mut progress = Instant::now();
         while !self.passed(&targets, batch, &fresh) {
+            let mut last = None;
             match self.group.poll(Duration::from_millis(100)) {
                 Ok(Event::Record(record)) if record.topic == CLICKS => {
-                    if self.is_next(&record) {
+                    progress = Instant::now();
+                    if self.is_next(&record) && !batch.is_halted(record.partition) {
                         fresh.add(&record);
+                        last = Some(record);
                     }
                 }
-                Ok(Event::Record(record)) => {
-                    self.held.push_back(record);
-                    if self.held.len() == HELD {
-                        self.group.pause(POSTBACKS, true);
-                    }
-                }
-                Ok(Event::Idle) => {
-                    if self.stop.is_cancelled() && started.elapsed() > LAST_WAIT {
-                        return Err(Dropped::Stopping);
-                    }
-                }
+                Ok(Event::Record(record)) => self.hold(record),
+                Ok(Event::Idle) => self.check_progress(progress)?,
                 Ok(event) => return Err(self.rebalance(event)),
                 Err(error) => self.poll_error(error)?,
             }
-            if fresh.records >= self.config.max_batch {
+            let most = if self.is_careful() {
+                1
+            } else {
+                self.config.max_batch
+            };
+            if fresh.records >= most {
                 // A backlog of clicks: they are committed on the way, so that the batch stays
                 // small however long the way is.
                 let mut clicks = batch.take_clicks();
                 clicks.absorb(std::mem::take(&mut fresh));
                 let known = self.load(&clicks)?;
-                self.apply(clicks, known)?;
+                self.apply_or_isolate(clicks, known, last.as_ref())?;
                 flushed = true;
             }
         }
-        if self.held.len() >= HELD {
-            self.group.pause(POSTBACKS, false);
-        }
+        self.release_held();
         let arrived = !fresh.is_empty();
         batch.absorb(fresh);
+        // Where a later release's record stands before the barrier, nothing is known of what
+        // follows: these postbacks wait until the partition can be read on.
+        batch.parts.retain(|partition, part| {
+            if part.newer.is_some() && targets.contains_key(partition) {
+                part.postbacks.clear();
+                part.postbacks_next = None;
+            }
+            !self.ownership.stopped.contains_key(partition)
+        });
         if flushed || arrived {
             *view = self.load(batch)?;
         }
         Ok(())
+    }
+
+    /// A barrier that isn't read back, and no click either, means that the partition can't be
+    /// read to its end: nobody may wait for that in silence.
+    fn check_progress(&self, progress: Instant) -> Result<(), Dropped> {
+        if self.stop.is_cancelled() && progress.elapsed() > LAST_WAIT {
+            return Err(Dropped::Stopping);
+        }
+        if progress.elapsed() > STUCK_AFTER {
+            let why = format!(
+                "a barrier was not read back within {} s: {CLICKS} can't be read to its end; see \
+                 whether a foreign producer left a transaction open",
+                STUCK_AFTER.as_secs()
+            );
+            return Err(Dropped::Kafka(KafkaError::Unavailable(why)));
+        }
+        Ok(())
+    }
+
+    /// Keeps a record for the next batch; past a limit no more are fetched for the moment.
+    fn hold(&mut self, record: Record) {
+        self.held_bytes += record.value.len();
+        self.held.push_back(record);
+        if !self.held_full && (self.held.len() >= HELD || self.held_bytes >= HELD_BYTES) {
+            self.held_full = true;
+            self.group.pause(POSTBACKS, true);
+        }
+    }
+
+    fn release_held(&mut self) {
+        self.held_bytes = 0;
+        if std::mem::take(&mut self.held_full) {
+            self.group.pause(POSTBACKS, false);
+        }
     }
 
     fn write_barriers(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, Dropped> {
@@ -107,6 +151,11 @@ impl Worker {
             let mut targets = BTreeMap::new();
             for delivery in deliveries {
                 let placed = delivery.await?;
+                if placed.offset < 0 {
+                    // It stands somewhere, but nobody says where: no proof of anything.
+                    let why = "a barrier was acknowledged without its offset".to_owned();
+                    return Err(PublishError::Undelivered(why).into());
+                }
                 targets.insert(placed.partition, placed.offset);
             }
             Ok(targets)
@@ -121,6 +170,12 @@ impl Worker {
                 .and_then(|part| part.clicks_next)
         };
         targets.iter().all(|(partition, barrier)| {
+            if batch.is_halted(*partition)
+                || fresh.is_halted(*partition)
+                || self.ownership.stopped.contains_key(partition)
+            {
+                return true;
+            }
             next(fresh, *partition)
                 .or_else(|| next(batch, *partition))
                 .or_else(|| self.ownership.rows.get(partition).map(|row| row.clicks))

@@ -7,7 +7,7 @@ use postern_core::record::HEADER_REPLY_TO;
 use postern_core::record::click::ClickRecord;
 use postern_core::record::postback::{Postback, ReplyTo};
 use postern_core::record::reject::{Reject, Source};
-use postern_kafka::{CLICKS, Record};
+use postern_kafka::{CLICKS, POSTBACKS, Record};
 use postern_store::Lookup;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -35,7 +35,14 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
-        self.records == 0
+        self.records == 0 && self.parts.values().all(|part| part.newer.is_none())
+    }
+
+    /// Whether a later release's record was met in this partition.
+    pub(crate) fn is_halted(&self, partition: i32) -> bool {
+        self.parts
+            .get(&partition)
+            .is_some_and(|part| part.newer.is_some())
     }
 
     /// Takes a record in.
@@ -185,16 +192,24 @@ fn poison(record: &Record, why: String) -> Reject {
     Reject::record(record.appended_at, "malformed_record", why, source(record))
 }
 
-/// A record that the store refuses for its content.
-pub(crate) fn refused_by_store(record: &Record, why: String) -> Reject {
-    Reject::record(record.appended_at, "refused_by_store", why, source(record))
+/// A record that the store refuses for its content. What exactly it refuses stays in the log of
+/// the process.
+pub(crate) fn refused_by_store(record: &Record) -> Reject {
+    let reason = "refused_by_store";
+    let message = "the store can't hold this record".to_owned();
+    let postback = (record.topic == POSTBACKS)
+        .then(|| Postback::decode(&record.value).ok())
+        .flatten();
+    match postback {
+        Some(postback) => Reject::taken(reason, message, postback, source(record)),
+        None => Reject::record(record.appended_at, reason, message, source(record)),
+    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use postern_kafka::POSTBACKS;
 
     fn record(topic: &str, offset: i64, value: &[u8]) -> Record {
         Record {
@@ -233,6 +248,7 @@ mod tests {
         assert_eq!((part.clicks_next, part.postbacks_next), (None, None));
         assert!(part.newer.as_ref().unwrap().contains("newer"));
         assert!(batch.poison.is_empty() && part.clicks.is_empty());
+        assert!(!batch.is_empty() && batch.is_halted(3));
     }
 
     #[test]

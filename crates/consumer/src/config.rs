@@ -16,7 +16,4 @@ pub struct ConsumerConfig {
     pub session_timeout: Duration,
     /// How many postbacks wait for their click.
     pub limits: Limits,
-    /// The embedded broker may lose its last commits when the power fails: positions beyond the
-    /// log's end go back to it. On Kafka they stop the partition.
-    pub rewind: bool,
 }

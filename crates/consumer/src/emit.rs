@@ -11,6 +11,9 @@ use postern_kafka::{CONVERSIONS, Delivery, Message, Producer, PublishError, REJE
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+/// Keeps a record of verdicts well below Kafka's 1 MB.
+const VERDICTS_PER_RECORD: usize = 2000;
+
 /// An ingress in the same process, which takes its verdicts without a topic between.
 pub trait LocalVerdicts: Send + Sync {
     /// The ingress instance.
@@ -91,20 +94,25 @@ impl Emitter {
                 local.deliver(verdicts);
                 continue;
             }
-            let count = u64::try_from(verdicts.len()).unwrap_or(0);
-            let batch = VerdictBatch::new(reply.instance, verdicts);
-            let value = batch.encode();
-            let sent = self.producer.publish(&Message {
-                topic: VERDICTS,
-                key: batch.instance.as_bytes(),
-                value: &value,
-                partition: Some(reply.partition),
-                headers: &[],
-            });
-            if let Err(error) = sent {
-                self.metrics.verdicts_lost.inc_by(count);
-                tracing::warn!(%error, count, "verdicts were not sent");
+            for verdicts in verdicts.chunks(VERDICTS_PER_RECORD) {
+                self.send(&reply, verdicts);
             }
+        }
+    }
+
+    fn send(&self, reply: &ReplyTo, verdicts: &[Verdict]) {
+        let batch = VerdictBatch::new(reply.instance.clone(), verdicts.to_vec());
+        let sent = self.producer.publish(&Message {
+            topic: VERDICTS,
+            key: batch.instance.as_bytes(),
+            value: &batch.encode(),
+            partition: Some(reply.partition),
+            headers: &[],
+        });
+        if let Err(error) = sent {
+            let count = u64::try_from(verdicts.len()).unwrap_or(0);
+            self.metrics.verdicts_lost.inc_by(count);
+            tracing::warn!(%error, count, "verdicts were not sent");
         }
     }
 

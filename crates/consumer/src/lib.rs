@@ -10,12 +10,14 @@ mod emit;
 mod metrics;
 mod ownership;
 mod refused;
+mod rewind;
 mod worker;
 
 pub use config::ConsumerConfig;
 pub use emit::LocalVerdicts;
 pub use metrics::ConsumerMetrics;
 pub use refused::RefusedLogger;
+pub use rewind::{RewindError, rewind};
 pub use worker::{Parts, Status, Worker};
 
 use postern_kafka::{KafkaError, PublishError};
@@ -27,6 +29,9 @@ pub(crate) enum Dropped {
     /// The group took partitions away, or gave others.
     #[error("the partitions were assigned anew")]
     Rebalanced,
+    /// The store refuses the content: its records go one by one.
+    #[error("the records go one by one")]
+    Isolating,
     /// The process stops.
     #[error("the process stops")]
     Stopping,

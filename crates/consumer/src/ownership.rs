@@ -6,7 +6,8 @@
 use crate::worker::Worker;
 use crate::{Dropped, chain};
 use postern_core::decision::PartitionState;
-use postern_kafka::{CLICKS, POSTBACKS, Position};
+use postern_kafka::{CLICKS, KafkaError, POSTBACKS, Position};
+use postern_store::Topics;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(crate) struct Ownership {
     pub(crate) published: BTreeMap<i32, i64>,
     /// Not read, and why.
     pub(crate) stopped: BTreeMap<i32, String>,
+    /// Those of them that reading the positions anew can't mend.
+    halted: BTreeMap<i32, String>,
 }
 
 impl Ownership {
@@ -74,10 +77,14 @@ impl Worker {
     pub(crate) fn take_over(&mut self) -> Result<(), Dropped> {
         // Nothing is fetched while the positions aren't known.
         self.group.start(&[])?;
-        self.held.clear();
+        self.clear_held();
         self.ownership.rows.clear();
-        self.ownership.stopped.clear();
+        self.ownership.stopped = self.ownership.halted.clone();
         self.metrics.stopped.reset();
+        for partition in self.ownership.halted.keys() {
+            self.mark_stopped(*partition);
+        }
+        self.check_topics()?;
         let assigned: Vec<i32> = self.ownership.assigned.iter().copied().collect();
         let mut rows = self.handle.block_on(self.store.partitions(&assigned))?;
         if rows.len() < assigned.len() {
@@ -86,7 +93,7 @@ impl Worker {
         }
         self.confirm(&rows);
         for row in rows {
-            let row = self.check_position(row)?;
+            self.check_position(&row)?;
             self.ownership
                 .published
                 .insert(row.partition, row.published);
@@ -134,27 +141,10 @@ impl Worker {
 
     /// A position must lie inside the log. Outside it records are missing that nobody has read,
     /// or the topic isn't the one it was: nothing that could be done here would be right.
-    fn check_position(&mut self, mut row: PartitionState) -> Result<PartitionState, Dropped> {
-        for topic in [CLICKS, POSTBACKS] {
-            let position = if topic == CLICKS {
-                &mut row.clicks
-            } else {
-                &mut row.postbacks
-            };
+    fn check_position(&mut self, row: &PartitionState) -> Result<(), Dropped> {
+        for (topic, position) in [(CLICKS, row.clicks), (POSTBACKS, row.postbacks)] {
             let (first, end) = self.group.watermarks(topic, row.partition, PATIENCE)?;
-            if (first..=end).contains(position) {
-                continue;
-            }
-            if self.config.rewind && *position > end {
-                tracing::warn!(
-                    topic,
-                    partition = row.partition,
-                    position,
-                    end,
-                    "the embedded log ends before the position: its last records were lost with \
-                     the power; reading on from its end"
-                );
-                *position = end;
+            if (first..=end).contains(&position) {
                 continue;
             }
             let why = format!(
@@ -164,7 +154,39 @@ impl Worker {
             );
             self.stop_partition(row.partition, why);
         }
-        Ok(row)
+        Ok(())
+    }
+
+    /// The topics must still be those that the store was filled from: a topic that was made anew
+    /// has other offsets, and one that was widened keeps clicks and their postbacks apart.
+    fn check_topics(&self) -> Result<(), Dropped> {
+        let partitions = self.topics.partitions(POSTBACKS)?;
+        let clicks = self.topics.partitions(CLICKS)?;
+        if clicks != partitions {
+            return Err(Dropped::Kafka(KafkaError::Topics(format!(
+                "{CLICKS} has {clicks} partitions and {POSTBACKS} has {partitions}: they must \
+                 have the same number"
+            ))));
+        }
+        let topics = Topics {
+            partitions,
+            clicks_id: self.topics.topic_id(CLICKS)?,
+            postbacks_id: self.topics.topic_id(POSTBACKS)?,
+        };
+        Ok(self.handle.block_on(self.store.record_topics(&topics))?)
+    }
+
+    /// Stops a partition until it is assigned anew.
+    pub(crate) fn halt_partition(&mut self, partition: i32, why: String) {
+        self.ownership.halted.insert(partition, why.clone());
+        self.stop_partition(partition, why);
+    }
+
+    fn mark_stopped(&self, partition: i32) {
+        self.metrics
+            .stopped
+            .with_label_values(&[&partition.to_string()])
+            .set(1);
     }
 
     pub(crate) fn stop_partition(&mut self, partition: i32, why: String) {
@@ -173,10 +195,7 @@ impl Worker {
             why,
             "this partition is not consumed until it is mended"
         );
-        self.metrics
-            .stopped
-            .with_label_values(&[&partition.to_string()])
-            .set(1);
+        self.mark_stopped(partition);
         (self.status)(Err(&why));
         self.ownership.stopped.insert(partition, why);
     }
@@ -236,6 +255,7 @@ pub(crate) fn cause(dropped: &Dropped) -> (&'static str, String) {
     let word = match dropped {
         Dropped::Rebalanced => "rebalance",
         Dropped::Stopping => "stopping",
+        Dropped::Isolating => "isolating",
         Dropped::Store(postern_store::StoreError::Fenced { .. }) => "fenced",
         Dropped::Store(_) => "store",
         Dropped::Kafka(_) => "kafka",

@@ -7,7 +7,7 @@ use postern_core::record::reject::Reject;
 use postern_kafka::{
     Connection, Event, Group, GroupOptions, KafkaError, Position, REJECTS, Record,
 };
-use postern_store::{RefusedPostback, RejectsAdvance, Store};
+use postern_store::{RefusedPostback, RejectsAdvance, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,8 +199,19 @@ impl RefusedLogger {
             expected: place.stored,
             next: last.offset + 1,
         };
-        self.handle
-            .block_on(self.store.commit_rejects(&advance, &refused))?;
+        let commit = |refused: &[RefusedPostback]| {
+            self.handle
+                .block_on(self.store.commit_rejects(&advance, refused))
+        };
+        match commit(&refused) {
+            Err(StoreError::Refused(error)) => {
+                // They stay on the topic; the log can't hold one of them.
+                let why = chain(error.as_ref());
+                tracing::error!(why, partition, count = refused.len(), "not logged");
+                commit(&[])?;
+            }
+            done => done?,
+        }
         self.metrics
             .refused_logged
             .inc_by(u64::try_from(refused.len()).unwrap_or(0));

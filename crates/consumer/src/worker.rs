@@ -15,6 +15,7 @@ use postern_core::record::reject::{Reject, Source};
 use postern_core::record::verdict::Verdict;
 use postern_kafka::{
     CLICKS, Connection, Event, Group, GroupOptions, KafkaError, POSTBACKS, Producer, Record,
+    TopicAdmin,
 };
 use postern_store::{Advance, Batch as StoreBatch, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -26,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 const GROUP: &str = "postern-consumer";
 /// Waits between attempts after a failure: doubled from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Longest wait for the last verdicts and events at the end.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
 /// How often the group is told positions, and lag is measured.
 const REPORT: Duration = Duration::from_secs(1);
 
@@ -45,6 +48,10 @@ pub struct Worker {
     pub(crate) ownership: Ownership,
     /// Read while a barrier was awaited.
     pub(crate) held: VecDeque<Record>,
+    pub(crate) held_bytes: usize,
+    /// Postbacks are not fetched because too much is held.
+    pub(crate) held_full: bool,
+    pub(crate) topics: Arc<TopicAdmin>,
     pub(crate) unconfirmed: Option<Unconfirmed>,
     pub(crate) stop: CancellationToken,
     events: EventsInFlight,
@@ -68,6 +75,8 @@ pub(crate) struct Unconfirmed {
 pub struct Parts {
     /// How to reach Kafka.
     pub connection: Connection,
+    /// To see whether the topics are still the same.
+    pub topics: Arc<TopicAdmin>,
     /// For rejects, verdicts, barriers and events.
     pub producer: Producer,
     /// An ingress in the same process.
@@ -114,6 +123,9 @@ impl Worker {
             status: parts.status,
             ownership: Ownership::default(),
             held: VecDeque::new(),
+            held_bytes: 0,
+            held_full: false,
+            topics: parts.topics,
             unconfirmed: None,
             stop: CancellationToken::new(),
             events: EventsInFlight::default(),
@@ -147,6 +159,10 @@ impl Worker {
             match done {
                 Ok(()) => backoff = BACKOFF.0,
                 Err(Dropped::Rebalanced) => {}
+                Err(Dropped::Isolating) => {
+                    self.clear_held();
+                    self.stale = true;
+                }
                 Err(Dropped::Kafka(KafkaError::Fatal(why))) => return Err(KafkaError::Fatal(why)),
                 Err(dropped) => {
                     self.drop_batch(&dropped);
@@ -172,8 +188,19 @@ impl Worker {
             tracing::warn!(worker = self.name, why, "batch dropped, it is read again");
             (self.status)(Err(&why));
         }
-        self.held.clear();
+        self.clear_held();
         self.stale = true;
+    }
+
+    /// What is held is read again. Fetching goes on with the next positions that are set.
+    pub(crate) fn clear_held(&mut self) {
+        self.held.clear();
+        self.held_bytes = 0;
+        self.held_full = false;
+    }
+
+    pub(crate) fn is_careful(&self) -> bool {
+        self.careful > 0
     }
 
     /// Waits, but hears of rebalances meanwhile: a member that doesn't poll loses its place.
@@ -210,7 +237,7 @@ impl Worker {
         self.metrics.owned.set(0);
         self.metrics.lag.reset();
         self.metrics.unmatched.reset();
-        self.held.clear();
+        self.clear_held();
         self.republish.clear();
         self.events = EventsInFlight::default();
         Dropped::Rebalanced
@@ -300,37 +327,54 @@ impl Worker {
     }
 
     fn process(&mut self, mut batch: Batch, first: Option<Record>) -> Result<(), Dropped> {
-        let records = batch.records;
         let mut view = self.load(&batch)?;
         self.timed("barrier", |worker| {
             worker.settle_unknown(&mut batch, &mut view)
         })?;
-        match self.apply(batch, view) {
-            Err(Dropped::Store(StoreError::Refused(error))) => {
-                let why = chain(error.as_ref());
-                match first {
-                    None => {
-                        tracing::warn!(
-                            why,
-                            records,
-                            "the store refuses a batch: its records go one by one"
-                        );
-                        self.careful = records;
-                        self.stale = true;
-                        Ok(())
-                    }
-                    Some(record) => self.reject_record(&record, why),
-                }
+        self.apply_or_isolate(batch, view, first.as_ref())
+    }
+
+    /// As [`Self::apply`]; where the store refuses the content, the records go one by one from
+    /// here on, and `only`, if it is all that the batch holds, goes to the rejects.
+    pub(crate) fn apply_or_isolate(
+        &mut self,
+        batch: Batch,
+        view: View,
+        only: Option<&Record>,
+    ) -> Result<(), Dropped> {
+        let records = batch.records;
+        let error = match self.apply(batch, view) {
+            Err(Dropped::Store(StoreError::Refused(error))) => error,
+            done => return done,
+        };
+        let why = chain(error.as_ref());
+        match only {
+            Some(record) if records == 1 => {
+                tracing::error!(
+                    why,
+                    topic = record.topic,
+                    partition = record.partition,
+                    offset = record.offset,
+                    "the store refuses a record"
+                );
+                self.reject_record(record)?;
             }
-            done => done,
+            _ => {
+                tracing::warn!(
+                    why,
+                    records,
+                    "the store refuses a batch: its records go one by one"
+                );
+                self.careful = records.max(1);
+            }
         }
+        Err(Dropped::Isolating)
     }
 
     /// Moves past a single record that the store refuses, after it stands in the rejects.
-    fn reject_record(&mut self, record: &Record, why: String) -> Result<(), Dropped> {
+    fn reject_record(&mut self, record: &Record) -> Result<(), Dropped> {
         self.handle
-            .block_on(self.emitter.rejects(&[refused_by_store(record, why)]))?;
-        self.stale = true;
+            .block_on(self.emitter.rejects(&[refused_by_store(record)]))?;
         let Some(expected) = self.ownership.rows.get(&record.partition).copied() else {
             return Ok(());
         };
@@ -391,6 +435,7 @@ impl Worker {
             self.handle.block_on(self.emitter.rejects(&batch.poison))?;
         }
         self.settle_events();
+        self.stamp(&mut advances);
         match self.timed("commit", |worker| worker.commit(advances.clone(), writes)) {
             Ok(()) => {}
             Err(Dropped::Store(error @ StoreError::Unavailable(_))) => {
@@ -410,7 +455,7 @@ impl Worker {
             self.events.push(*partition, *sequence, delivery);
         }
         for (partition, why) in newer {
-            self.stop_partition(partition, why);
+            self.halt_partition(partition, why);
             self.stale = true;
         }
         Ok(())
@@ -424,12 +469,16 @@ impl Worker {
         }
     }
 
-    fn commit(&mut self, mut advances: Vec<Advance>, writes: Writes) -> Result<(), Dropped> {
-        for advance in &mut advances {
+    /// Lets the rows know which events are out.
+    fn stamp(&self, advances: &mut [Advance]) {
+        for advance in advances {
             if let Some(published) = self.ownership.published.get(&advance.next.partition) {
                 advance.next.published = *published;
             }
         }
+    }
+
+    fn commit(&mut self, advances: Vec<Advance>, writes: Writes) -> Result<(), Dropped> {
         let batch = StoreBatch { advances, writes };
         self.handle.block_on(self.store.commit(&batch))?;
         for advance in &batch.advances {
@@ -443,8 +492,12 @@ impl Worker {
     /// Waits for the events of the batch before; they have usually arrived long since.
     fn settle_events(&mut self) {
         let (reached, failed) = self.handle.block_on(self.events.settle());
-        self.ownership.published.extend(reached);
         self.republish.extend(failed);
+        // Behind an event that failed, "published up to" must not move.
+        let reached = reached
+            .into_iter()
+            .filter(|(partition, _)| !self.republish.contains(partition));
+        self.ownership.published.extend(reached);
     }
 
     /// Nothing to read: the row learns which events are out.
@@ -457,7 +510,7 @@ impl Worker {
     }
 
     fn save_published(&mut self) -> Result<(), Dropped> {
-        let behind: Vec<Advance> = self
+        let mut behind: Vec<Advance> = self
             .ownership
             .rows
             .values()
@@ -470,6 +523,7 @@ impl Worker {
         if behind.is_empty() {
             return Ok(());
         }
+        self.stamp(&mut behind);
         self.commit(behind, Writes::default())
     }
 
@@ -509,6 +563,10 @@ impl Worker {
         }
         self.group.report(&self.ownership.positions());
         self.metrics.owned.set(0);
+        let left = self.emitter.producer().flush(LAST_FLUSH);
+        if left > 0 {
+            tracing::warn!(left, "records were not acknowledged before the end");
+        }
     }
 
     fn timed<T>(

@@ -21,7 +21,7 @@ pub fn api(at: Timestamp) -> String {
 
 /// Reads a time as click records give it: RFC 3339, or `YYYY-MM-DD HH:MM:SS` taken as UTC.
 ///
-/// Only the years 1970 to 9987 are taken, which every store can hold.
+/// Only the years 1970 to 9986 are taken, which every store can hold.
 ///
 /// # Errors
 ///
@@ -41,7 +41,7 @@ pub fn parse(text: &str) -> Result<Timestamp, String> {
     // Far enough from the end of time that every store and every time zone can hold it.
     const END: i64 = 253_000_000_000;
     if at < Timestamp::UNIX_EPOCH || at.as_second() >= END {
-        return Err("a time before 1970 or after 9987 is not taken".to_owned());
+        return Err("a time before 1970 or after 9986 is not taken".to_owned());
     }
     Ok(to_micros(at))
 }

@@ -36,6 +36,9 @@ impl Ingress {
                 return Answer::error(error.status(), error.code(), &error.to_string());
             }
         };
+        if !self.gate.is_open() {
+            return Answer::unavailable();
+        }
         let mut deliveries = Vec::new();
         let mut refused = Vec::new();
         for (line, bytes) in lines(&body) {

@@ -17,5 +17,5 @@ mod verdicts;
 pub use config::{AnswerMode, IngressConfig};
 pub use metrics::IngressMetrics;
 pub use pending::Pending;
-pub use routes::{Ingress, owns};
+pub use routes::{Gate, Ingress, owns};
 pub use verdicts::{ReplyAddress, VerdictReader};

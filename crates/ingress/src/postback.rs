@@ -14,6 +14,7 @@ use postern_core::request::{BodyKind, Incoming, understand};
 use postern_kafka::{Message, POSTBACKS, PublishError};
 use postern_runtime::http::read_body;
 use std::pin::pin;
+use tokio::time::Instant;
 
 /// How much of a user agent is kept, in bytes.
 const MAX_USER_AGENT: usize = 512;
@@ -60,7 +61,7 @@ impl Ingress {
         match understand(&incoming, &self.config.rules) {
             Ok(fields) => {
                 let postback = Postback::new(call.request_id, call.received_at, fields, origin);
-                self.publish(call, &postback).await
+                self.publish(&postback).await
             }
             Err(refusal) => {
                 let (code, message) = (refusal.code(), refusal.message());
@@ -70,8 +71,13 @@ impl Ingress {
         }
     }
 
-    async fn publish(&self, call: &Call, postback: &Postback) -> Answer {
-        let deadline = call.started + self.config.answer_timeout;
+    async fn publish(&self, postback: &Postback) -> Answer {
+        if !self.gate.is_open() {
+            tracing::debug!("the topics have not been checked yet");
+            return Answer::unavailable();
+        }
+        let published_at = Instant::now();
+        let deadline = published_at + self.config.answer_timeout;
         let request_id = postback.request_id.to_string();
         let reply = match self.config.answer_mode {
             AnswerMode::Verdict => Some(self.reply.header(self.pending.instance())),
@@ -110,7 +116,7 @@ impl Ingress {
         };
         self.metrics
             .publish_seconds
-            .observe(call.started.elapsed().as_secs_f64());
+            .observe(published_at.elapsed().as_secs_f64());
         if self.config.answer_mode == AnswerMode::Accepted {
             return queued(postback);
         }

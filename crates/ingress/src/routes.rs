@@ -18,6 +18,7 @@ use postern_kafka::Producer;
 use postern_runtime::http::{Handler, Refusal, json};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -91,6 +92,21 @@ pub(crate) struct Call {
     pub(crate) address: IpAddr,
 }
 
+/// Closed until the topics are known to keep what they acknowledge. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    /// Lets postbacks and clicks pass from here on.
+    pub fn open(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// The ingress: a handler for the HTTP server.
 pub struct Ingress {
     pub(crate) config: IngressConfig,
@@ -100,6 +116,7 @@ pub struct Ingress {
     pub(crate) breaker: Breaker,
     pub(crate) refusals: Refusals,
     pub(crate) metrics: IngressMetrics,
+    pub(crate) gate: Gate,
     slots: Arc<Semaphore>,
 }
 
@@ -112,6 +129,7 @@ impl Ingress {
         producer: Producer,
         pending: Pending,
         reply: ReplyAddress,
+        gate: Gate,
         metrics: IngressMetrics,
     ) -> Self {
         Self {
@@ -122,6 +140,7 @@ impl Ingress {
             producer,
             pending,
             reply,
+            gate,
             metrics,
         }
     }

@@ -43,6 +43,14 @@ const OWNED: &[(&str, &str)] = &[
     ),
     ("group.id", "it is fixed"),
     (
+        "group.instance.id",
+        "several members of one process would share it",
+    ),
+    (
+        "allow.auto.create.topics",
+        "a topic made by the broker has the wrong settings",
+    ),
+    (
         "group.remote.assignor",
         "one consumer owns a partition of clicks and postbacks",
     ),
@@ -104,7 +112,7 @@ impl Connection {
         let client: Result<rdkafka::producer::BaseProducer, _> = this.config("check").create();
         match client {
             Ok(_) => Ok(this),
-            Err(error) => Err(KafkaError::Config(format!("kafka.options: {error}"))),
+            Err(error) => Err(refused("kafka.options", &error)),
         }
     }
 
@@ -127,11 +135,22 @@ impl Connection {
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "2000")
             .set("log.connection.close", "false")
+            .set("allow.auto.create.topics", "false")
             .set_log_level(RDKafkaLogLevel::Warning);
         for (name, value) in &self.options.options.0 {
             config.set(name, value);
         }
         config
+    }
+}
+
+/// Why librdkafka refuses a client. The option's value is left out: it may be a password.
+pub(crate) fn refused(what: &str, error: &rdkafka::error::KafkaError) -> KafkaError {
+    match error {
+        rdkafka::error::KafkaError::ClientConfig(_, why, name, _) => {
+            KafkaError::Config(format!("{what}: {name}: {why}"))
+        }
+        error => KafkaError::Config(format!("{what}: {error}")),
     }
 }
 

@@ -4,7 +4,7 @@
 //! between two polls the assignment can't change under a batch. A new assignment reads nothing
 //! until [`Group::start`] sets its positions.
 
-use crate::client::{Connection, millis};
+use crate::client::{Connection, millis, refused};
 use crate::error::KafkaError;
 use crate::record::Record;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
@@ -163,10 +163,10 @@ impl Group {
             .set("fetch.wait.max.ms", millis(fetch_wait));
         let consumer: BaseConsumer<Context> = config
             .create_with_context(Context::default())
-            .map_err(|error| KafkaError::Config(format!("kafka consumer: {error}")))?;
+            .map_err(|error| refused("kafka consumer", &error))?;
         consumer
             .subscribe(&options.topics)
-            .map_err(|error| KafkaError::Config(format!("kafka consumer: {error}")))?;
+            .map_err(|error| refused("kafka consumer", &error))?;
         Ok(Self { consumer })
     }
 
@@ -187,6 +187,8 @@ impl Group {
         }
         self.consumer
             .assign(&list)
+            // A pause outlives the assignment that it was made under.
+            .and_then(|()| self.consumer.resume(&list))
             .map_err(|error| KafkaError::Unavailable(error.to_string()))
     }
 
@@ -285,6 +287,9 @@ impl Group {
 }
 
 fn classify(error: &RdError) -> KafkaError {
+    if let RdError::MessageConsumptionFatal(code) = error {
+        return KafkaError::Fatal(code.to_string());
+    }
     match error.rdkafka_error_code() {
         Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => KafkaError::OutsideLog {
             topic: error.to_string(),

@@ -1,6 +1,6 @@
 //! The producer: idempotent, acknowledged by all in-sync replicas, with a bounded queue.
 
-use crate::client::{Connection, millis};
+use crate::client::{Connection, millis, refused};
 use crate::error::{KafkaError, PublishError};
 use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -55,7 +55,8 @@ impl<'a> Message<'a> {
 pub struct Placed {
     /// Its partition.
     pub partition: i32,
-    /// Its offset.
+    /// Its offset; below 0 where the broker's answer to the first attempt was lost and a later
+    /// one only confirmed that the record is there.
     pub offset: i64,
 }
 
@@ -110,7 +111,7 @@ impl Producer {
             );
         let inner = config
             .create()
-            .map_err(|error| KafkaError::Config(format!("kafka producer: {error}")))?;
+            .map_err(|error| refused("kafka producer", &error))?;
         Ok(Self { inner })
     }
 
@@ -149,6 +150,15 @@ impl Producer {
         // The count tells what the error would.
         let _ = self.inner.flush(timeout);
         self.inner.in_flight_count()
+    }
+
+    /// Why this producer can never publish again, if so: it must be made anew.
+    #[must_use]
+    pub fn fatal(&self) -> Option<String> {
+        self.inner
+            .client()
+            .fatal_error()
+            .map(|(code, why)| format!("{code}: {why}"))
     }
 
     /// Records that wait for their acknowledgement.

@@ -1,6 +1,6 @@
 //! Reads one partition from its end: the verdicts of one ingress.
 
-use crate::client::{Connection, millis};
+use crate::client::{Connection, millis, refused};
 use crate::error::KafkaError;
 use crate::record::Record;
 use rdkafka::config::RDKafkaLogLevel;
@@ -32,7 +32,7 @@ impl Tail {
             .set("fetch.wait.max.ms", millis(connection.fetch_wait()))
             .set_log_level(RDKafkaLogLevel::Warning)
             .create()
-            .map_err(|error| KafkaError::Config(format!("kafka consumer: {error}")))?;
+            .map_err(|error| refused("kafka consumer", &error))?;
         Ok(Self {
             consumer,
             topic: topic.to_owned(),

@@ -1,6 +1,6 @@
 //! The topics: what they must be, making them, and checking them.
 
-use crate::client::Connection;
+use crate::client::{Connection, refused};
 use crate::consumer::Lag;
 use crate::error::KafkaError;
 use crate::topic_id;
@@ -127,11 +127,15 @@ impl TopicAdmin {
     ///
     /// [`KafkaError::Config`] where librdkafka refuses the options.
     pub fn new(connection: &Connection, timeout: Duration) -> Result<Self, KafkaError> {
-        let refused =
-            |error: rdkafka::error::KafkaError| KafkaError::Config(format!("kafka admin: {error}"));
         Ok(Self {
-            admin: connection.config("admin").create().map_err(refused)?,
-            reader: connection.config("admin").create().map_err(refused)?,
+            admin: connection
+                .config("admin")
+                .create()
+                .map_err(|error| refused("kafka admin", &error))?,
+            reader: connection
+                .config("admin")
+                .create()
+                .map_err(|error| refused("kafka admin", &error))?,
             timeout,
         })
     }
@@ -262,7 +266,14 @@ impl TopicAdmin {
                 if value != wanted {
                     findings.push(Finding {
                         topic: spec.name,
-                        fatal: *name == "message.timestamp.type",
+                        fatal: match *name {
+                            "message.timestamp.type" => true,
+                            // With one copy there is nothing that these could keep.
+                            "min.insync.replicas" | "unclean.leader.election.enable" => {
+                                plan.replication > 1
+                            }
+                            _ => false,
+                        },
                         what: format!("{name} is {value}, expected {wanted}"),
                     });
                 }
@@ -273,9 +284,7 @@ impl TopicAdmin {
 
     /// Partition count and smallest number of copies of a topic, if it exists.
     fn described(&self, topic: &str) -> Result<Option<(i32, i32)>, KafkaError> {
-        let metadata = self
-            .reader
-            .fetch_metadata(Some(topic), self.timeout)
+        let metadata = blocking(|| self.reader.fetch_metadata(Some(topic), self.timeout))
             .map_err(|error| KafkaError::Unavailable(error.to_string()))?;
         let Some(found) = metadata
             .topics()
@@ -302,7 +311,7 @@ impl TopicAdmin {
     ///
     /// [`KafkaError::Topics`] where it doesn't exist, [`KafkaError::Unavailable`].
     pub fn partitions(&self, topic: &str) -> Result<i32, KafkaError> {
-        crate::tail::partition_count(&self.reader, topic, self.timeout)
+        blocking(|| crate::tail::partition_count(&self.reader, topic, self.timeout))
     }
 
     /// Kafka's id of a topic, which changes when it is deleted and made anew; `None` where the
@@ -312,7 +321,7 @@ impl TopicAdmin {
     ///
     /// [`KafkaError::Unavailable`].
     pub fn topic_id(&self, topic: &str) -> Result<Option<String>, KafkaError> {
-        topic_id::of(self.admin.inner(), topic, self.timeout)
+        blocking(|| topic_id::of(self.admin.inner(), topic, self.timeout))
     }
 
     /// The partitions' ends.
@@ -341,6 +350,11 @@ impl TopicAdmin {
             .request_timeout(Some(self.timeout))
             .operation_timeout(Some(self.timeout))
     }
+}
+
+/// librdkafka's questions block: on a thread of the runtime, the others' tasks move elsewhere.
+fn blocking<T>(question: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(question)
 }
 
 fn check_shape(

@@ -3,7 +3,7 @@
 
 use crate::config::{Kafka, Settings};
 use anyhow::Context as _;
-use postern_kafka::{CLICKS, Connection, KafkaError, POSTBACKS, TopicAdmin};
+use postern_kafka::{CLICKS, Connection, KafkaError, POSTBACKS, Producer, TopicAdmin};
 use postern_runtime::admin::{self, Check, Health};
 use postern_runtime::http::{Handler, HttpLimits, HttpMetrics, serve};
 use postern_runtime::lifecycle::{Lifecycle, Stage};
@@ -109,6 +109,22 @@ impl App {
                 })
                 .await;
                 Ok(())
+            });
+    }
+
+    /// Ends the process where a producer can never publish again: a new process gets a new one.
+    pub fn watch_producer(&self, name: &str, producer: Producer) {
+        self.lifecycle
+            .spawn(Stage::Workers, name, |stop| async move {
+                loop {
+                    tokio::select! {
+                        () = stop.cancelled() => return Ok(()),
+                        () = tokio::time::sleep(PAUSE) => {}
+                    }
+                    if let Some(why) = producer.fatal() {
+                        return Err(format!("kafka's producer failed for good: {why}").into());
+                    }
+                }
             });
     }
 

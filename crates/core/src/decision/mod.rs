@@ -4,6 +4,8 @@
 //! makes a redelivery harmless and an answer true, so it knows neither clock nor database.
 
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use state::{
     Change, Dedupe, Known, LogEntry, PartitionState, PlacedClick, PlacedPostback, Policy, Stored,
@@ -120,7 +122,7 @@ impl Turn<'_> {
             let (outcome, conversion) = self.resolve(&unmatched.postback, click);
             let known = Known {
                 conversion_id: self.settle(conversion, &unmatched.postback),
-                policy_version: self.policy(click.campaign_id).version,
+                policy_version: self.view.policy(click.campaign_id).version,
                 outcome,
             };
             self.view.known.insert(request_id, known.clone());
@@ -149,14 +151,14 @@ impl Turn<'_> {
         let mut reason = None;
         let known = match self.lookup(&postback) {
             Found::Duplicate(stored) => Known {
-                policy_version: self.policy(stored.campaign_id).version,
+                policy_version: self.view.policy(stored.campaign_id).version,
                 conversion_id: Some(stored.conversion_id),
                 outcome: stored.as_duplicate(),
             },
             Found::Click(click) => {
                 let (outcome, conversion) = self.resolve(&postback, &click);
                 Known {
-                    policy_version: self.policy(click.campaign_id).version,
+                    policy_version: self.view.policy(click.campaign_id).version,
                     conversion_id: self.settle(conversion, &postback),
                     outcome,
                 }
@@ -187,8 +189,8 @@ impl Turn<'_> {
     /// Conversions are looked up before clicks: an expired click doesn't turn a duplicate into
     /// an unknown one.
     fn lookup(&self, postback: &Postback) -> Found {
-        if let Some(stored) = self.duplicate_of(postback, &postback.clickid) {
-            return Found::Duplicate(stored);
+        if let Some(stored) = self.view.duplicate_of(postback) {
+            return Found::Duplicate(stored.clone());
         }
         match self.view.clicks.get(&postback.clickid) {
             Some(click) => Found::Click(Box::new(click.clone())),
@@ -196,23 +198,12 @@ impl Turn<'_> {
         }
     }
 
-    fn duplicate_of(&self, postback: &Postback, clickid: &ClickId) -> Option<Stored> {
-        let stored = self.view.conversions.get(clickid)?;
-        let first = stored.first()?;
-        match self.policy(first.campaign_id).dedupe {
-            Dedupe::Click => Some(first.clone()),
-            Dedupe::Txid => stored
-                .iter()
-                .find(|one| one.external_key == postback.external_key())
-                .cloned(),
-        }
-    }
-
     fn resolve(&self, postback: &Postback, click: &Click) -> (Outcome, Option<Conversion>) {
-        if let Some(stored) = self.duplicate_of(postback, &click.clickid) {
+        if let Some(stored) = self.view.duplicate_of(postback) {
             return (stored.as_duplicate(), None);
         }
-        let conversion = Conversion::of(postback, click, self.policy(click.campaign_id).version);
+        let conversion =
+            Conversion::of(postback, click, self.view.policy(click.campaign_id).version);
         let outcome = Outcome::Converted {
             campaign_id: conversion.campaign_id,
             revenue: conversion.revenue,
@@ -226,7 +217,8 @@ impl Turn<'_> {
     fn settle(&mut self, conversion: Option<Conversion>, postback: &Postback) -> Option<RequestId> {
         let Some(conversion) = conversion else {
             return self
-                .duplicate_of(postback, &postback.clickid)
+                .view
+                .duplicate_of(postback)
                 .map(|stored| stored.conversion_id);
         };
         let conversion_id = conversion.conversion_id;
@@ -280,13 +272,21 @@ enum Found {
     Nothing,
 }
 
-impl Turn<'_> {
+impl View {
     fn policy(&self, campaign_id: i64) -> Policy {
-        self.view
-            .policies
-            .get(&campaign_id)
-            .copied()
-            .unwrap_or_default()
+        self.policies.get(&campaign_id).copied().unwrap_or_default()
+    }
+
+    /// The stored conversion that makes `postback` a duplicate.
+    fn duplicate_of(&self, postback: &Postback) -> Option<&Stored> {
+        let stored = self.conversions.get(&postback.clickid)?;
+        let first = stored.first()?;
+        match self.policy(first.campaign_id).dedupe {
+            Dedupe::Click => Some(first),
+            Dedupe::Txid => stored
+                .iter()
+                .find(|one| one.external_key == postback.external_key()),
+        }
     }
 }
 
@@ -306,7 +306,7 @@ pub fn unresolved(
         .filter(|postback| {
             !view.known.contains_key(&postback.request_id)
                 && !view.clicks.contains_key(&postback.clickid)
-                && !view.conversions.contains_key(&postback.clickid)
+                && view.duplicate_of(postback).is_none()
                 && !fresh.contains(&postback.clickid)
         })
         .filter(|postback| seen.insert(&postback.clickid))

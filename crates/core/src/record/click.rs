@@ -154,16 +154,20 @@ impl ClickRecord {
         struct Probe<'a> {
             #[serde(borrow)]
             barrier: Option<&'a serde_json::value::RawValue>,
+            v: Option<u32>,
         }
         // Barriers are rare and clicks many: the probe runs only where the word stands at all.
         const MARK: &[u8] = b"\"barrier\"";
         if bytes.windows(MARK.len()).any(|window| window == MARK)
-            && matches!(
-                serde_json::from_slice(bytes),
-                Ok(Probe { barrier: Some(_) })
-            )
+            && let Ok(Probe {
+                barrier: Some(_),
+                v,
+            }) = serde_json::from_slice(bytes)
         {
-            return Ok(Self::Barrier);
+            return match v {
+                Some(found) if found > VERSION => Err(DecodeError::NewerVersion { found }),
+                _ => Ok(Self::Barrier),
+            };
         }
         Click::decode(bytes, appended_at).map(Self::Click)
     }

@@ -2,7 +2,7 @@
 
 use super::{DecodeError, VERSION};
 use crate::ids::RequestId;
-use crate::record::postback::Origin;
+use crate::record::postback::{Origin, Postback};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -23,13 +23,26 @@ pub struct Source {
     /// Its value in hexadecimal, where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_hex: Option<String>,
+    /// The value's length in bytes, where it was cut to [`MAX_VALUE_BYTES`]; the whole record
+    /// stands where `topic`, `partition` and `offset` say, for as long as its topic keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_bytes: Option<usize>,
 }
 
+/// How much of a record's value is kept, in bytes: a reject must fit Kafka's 1 MB also where
+/// every byte needs escaping, or it would block the partition that it came from.
+pub const MAX_VALUE_BYTES: usize = 128 * 1024;
+/// The same of its key.
+const MAX_KEY_BYTES: usize = 1024;
+
 impl Source {
-    /// Keeps a record's bytes so that they can be had back to the letter.
+    /// Keeps a record's bytes so that they can be had back to the letter, up to a length.
     #[must_use]
     pub fn new(topic: &str, partition: i32, offset: i64, key: &[u8], value: &[u8]) -> Self {
         use std::fmt::Write as _;
+        let whole = value.len();
+        let value = &value[..whole.min(MAX_VALUE_BYTES)];
+        let key = &key[..key.len().min(MAX_KEY_BYTES)];
         let (text, hex) = match std::str::from_utf8(value) {
             Ok(text) => (Some(text.to_owned()), None),
             Err(_) => {
@@ -47,6 +60,7 @@ impl Source {
             key: String::from_utf8_lossy(key).into_owned(),
             value: text,
             value_hex: hex,
+            value_bytes: (whole > value.len()).then_some(whole),
         }
     }
 }
@@ -100,6 +114,21 @@ impl Reject {
             message,
             request: Some(origin),
             record: None,
+        }
+    }
+
+    /// A postback that was taken but that the store refuses: refused after all, with its request
+    /// for the log and its record.
+    #[must_use]
+    pub fn taken(reason: &str, message: String, postback: Postback, source: Source) -> Self {
+        Self {
+            v: VERSION,
+            request_id: postback.request_id,
+            received_at: postback.received_at,
+            reason: reason.to_owned(),
+            message,
+            request: Some(postback.origin),
+            record: Some(source),
         }
     }
 

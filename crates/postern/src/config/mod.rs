@@ -108,6 +108,10 @@ impl Settings {
         let kafka = kafka(&raw, role)?;
         // Checked for every role, so that a wrong option shows at once.
         kafka.connection()?;
+        ensure!(
+            raw.shutdown.timeout.0 >= raw.answer.timeout.0 * 2,
+            "shutdown.timeout: must be at least twice answer.timeout, so that who waits is answered"
+        );
         Ok(Self {
             log: Log {
                 // What these say at info is of use to their own developers.

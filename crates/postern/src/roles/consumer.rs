@@ -23,7 +23,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let store = open_store(&app.settings)?;
     app.watch_kafka(topics.clone());
     app.watch_store(store.clone());
-    start(&app, &connection, topics, store, None, false)?;
+    start(&app, &connection, topics, store, None)?;
     app.finish().await
 }
 
@@ -39,7 +39,6 @@ pub fn start(
     topics: Arc<TopicAdmin>,
     store: Arc<dyn Store>,
     local: Option<Arc<dyn LocalVerdicts>>,
-    rewind: bool,
 ) -> anyhow::Result<()> {
     let producer = Producer::new(
         connection,
@@ -50,20 +49,24 @@ pub fn start(
             queue_messages: 100_000,
         },
     )?;
+    app.watch_producer("consumer producer", producer.clone());
+    let worker_checks = (0..app.settings.consumer.workers)
+        .map(|number| app.health.check(&format!("worker {number}")))
+        .collect();
     let starter = Starter {
+        topics: topics.clone(),
+        worker_checks,
         connection: connection.clone(),
         producer,
         store,
         local,
         metrics: ConsumerMetrics::new(&app.metrics)?,
-        workers: app.settings.consumer.workers,
         config: ConsumerConfig {
             name: instance(),
             partitions: 0,
             max_batch: app.settings.consumer.max_batch,
             session_timeout: app.settings.consumer.session_timeout,
             limits: app.settings.consumer.limits,
-            rewind,
         },
     };
     let check = app.health.check("consumer");
@@ -90,12 +93,13 @@ pub fn start(
 }
 
 struct Starter {
+    topics: Arc<TopicAdmin>,
+    worker_checks: Vec<Check>,
     connection: Connection,
     producer: Producer,
     store: Arc<dyn Store>,
     local: Option<Arc<dyn LocalVerdicts>>,
     metrics: ConsumerMetrics,
-    workers: usize,
     config: ConsumerConfig,
 }
 
@@ -107,7 +111,7 @@ impl Starter {
         check: &Check,
         refused_check: &Check,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        for number in 0..self.workers {
+        for (number, worker_check) in self.worker_checks.iter().enumerate() {
             let worker = Worker::new(
                 ConsumerConfig {
                     partitions,
@@ -116,20 +120,22 @@ impl Starter {
                 number,
                 Parts {
                     connection: self.connection.clone(),
+                    topics: self.topics.clone(),
                     producer: self.producer.clone(),
                     local: self.local.clone(),
                     store: self.store.clone(),
                     metrics: self.metrics.clone(),
-                    status: status(check),
+                    status: status(worker_check),
                 },
                 Handle::current(),
             )?;
+            // Ready before anything is assigned: a member more than there are partitions is a
+            // spare, and as ready as the others.
+            worker_check.ok();
             lifecycle.spawn_thread(Stage::Workers, &format!("worker {number}"), move |stop| {
                 worker.run(&stop).map_err(|error| chain(&error).into())
             })?;
         }
-        // Ready before anything is assigned: a member more than there are partitions is a
-        // spare, and as ready as the others.
         check.ok();
         let logger = RefusedLogger::new(
             &self.config.name,

@@ -2,7 +2,7 @@
 
 use crate::config::Settings;
 use crate::startup::{App, prepare_topics, retry, topic_admin};
-use postern_ingress::{Ingress, IngressMetrics, Pending, ReplyAddress, VerdictReader};
+use postern_ingress::{Gate, Ingress, IngressMetrics, Pending, ReplyAddress, VerdictReader};
 use postern_kafka::{Connection, Producer, ProducerOptions, TopicAdmin};
 use postern_runtime::lifecycle::Stage;
 use std::sync::Arc;
@@ -14,12 +14,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let connection = app.settings.kafka.connection()?;
     let topics = topic_admin(&connection)?;
     app.watch_kafka(topics.clone());
-    keep_topics(&app, topics);
+    let gate = Gate::default();
+    keep_topics(&app, topics, gate.clone());
     let metrics = IngressMetrics::new(&app.metrics)?;
     let pending = Pending::new(&instance());
     let reply = ReplyAddress::default();
     read_verdicts(&app, &connection, &pending, &reply, &metrics)?;
-    let (ingress, producer) = build(&app, &connection, pending, reply, metrics)?;
+    let (ingress, producer) = build(&app, &connection, pending, reply, gate, metrics)?;
     app.serve("ingress", ingress, move || flush(&producer))
         .await?;
     app.finish().await
@@ -41,6 +42,7 @@ pub fn build(
     connection: &Connection,
     pending: Pending,
     reply: ReplyAddress,
+    gate: Gate,
     metrics: IngressMetrics,
 ) -> anyhow::Result<(Ingress, Producer)> {
     let config = app.settings.ingress.clone();
@@ -53,7 +55,8 @@ pub fn build(
             queue_messages: 100_000,
         },
     )?;
-    let ingress = Ingress::new(config, producer.clone(), pending, reply, metrics);
+    app.watch_producer("ingress producer", producer.clone());
+    let ingress = Ingress::new(config, producer.clone(), pending, reply, gate, metrics);
     Ok((ingress, producer))
 }
 
@@ -86,9 +89,9 @@ fn read_verdicts(
     Ok(())
 }
 
-/// Makes and checks the topics in the background: postbacks are taken as soon as Kafka takes
-/// them.
-fn keep_topics(app: &App, topics: Arc<TopicAdmin>) {
+/// Makes and checks the topics in the background: postbacks are taken as soon as the topics are
+/// known to keep them.
+fn keep_topics(app: &App, topics: Arc<TopicAdmin>, gate: Gate) {
     let check = app.health.check("topics");
     let kafka = app.settings.kafka.clone();
     app.lifecycle
@@ -99,6 +102,7 @@ fn keep_topics(app: &App, topics: Arc<TopicAdmin>) {
                 .is_some()
             {
                 check.ok();
+                gate.open();
                 stop.cancelled().await;
             }
             Ok(())

@@ -3,7 +3,7 @@
 
 use crate::config::Settings;
 use crate::roles::{consumer, ingress, reports};
-use crate::startup::{App, topic_admin};
+use crate::startup::{App, prepare_topics, topic_admin};
 use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -12,7 +12,7 @@ use hyper::{Request, Response};
 use postern_broker::EmbeddedBroker;
 use postern_consumer::LocalVerdicts;
 use postern_core::record::verdict::Verdict;
-use postern_ingress::{Ingress, IngressMetrics, Pending, ReplyAddress};
+use postern_ingress::{Gate, Ingress, IngressMetrics, Pending, ReplyAddress};
 use postern_reports::Reports;
 use postern_runtime::http::{Handler, Refusal};
 use postern_runtime::lifecycle::Stage;
@@ -60,6 +60,13 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
     {
         tracing::info!(number = migrated.number, name = migrated.name, "migrated");
     }
+    // Before anything is published: new records would take the offsets of lost ones.
+    prepare_topics(&app.settings.kafka, &topics)
+        .await
+        .context("the embedded broker's topics")?;
+    postern_consumer::rewind(store.as_ref(), &topics)
+        .await
+        .context("the store's positions can't be compared with the embedded log")?;
     app.watch_kafka(topics.clone());
     app.watch_store(store.clone());
 
@@ -72,11 +79,12 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
         topics.clone(),
         store.clone(),
         Some(local),
-        true,
     )?;
     let reports = reports::build(&app, store, topics)?;
     let reply = ReplyAddress::default();
-    let (ingress, producer) = ingress::build(&app, &connection, pending, reply, metrics)?;
+    let gate = Gate::default();
+    gate.open();
+    let (ingress, producer) = ingress::build(&app, &connection, pending, reply, gate, metrics)?;
     let both = Both { ingress, reports };
     let address = app
         .serve("http", both, move || ingress::flush(&producer))

@@ -115,6 +115,22 @@ impl Producer {
         Ok(Self { inner })
     }
 
+    /// Learns where these topics' partitions are. Without it the first records wait for that,
+    /// up to a second. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// [`KafkaError::Unavailable`].
+    pub fn warm(&self, topics: &[&str], timeout: Duration) -> Result<(), KafkaError> {
+        for topic in topics {
+            self.inner
+                .client()
+                .fetch_metadata(Some(topic), timeout)
+                .map_err(|error| KafkaError::Unavailable(error.to_string()))?;
+        }
+        Ok(())
+    }
+
     /// Hands a record over. Never waits: a full queue is an answer.
     ///
     /// # Errors

@@ -159,8 +159,17 @@ impl TopicAdmin {
     /// [`KafkaError::Topics`] says which could not be made and why.
     pub async fn create(&self, plan: &TopicPlan) -> Result<Vec<String>, KafkaError> {
         let specs = plan.specs();
-        let topics: Vec<NewTopic<'_>> = specs
-            .iter()
+        let mut missing = Vec::new();
+        for spec in &specs {
+            if self.described(spec.name)?.is_none() {
+                missing.push(spec);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let topics: Vec<NewTopic<'_>> = missing
+            .into_iter()
             .map(|spec| {
                 let replication = TopicReplication::Fixed(plan.replication);
                 let mut topic = NewTopic::new(spec.name, spec.partitions, replication);

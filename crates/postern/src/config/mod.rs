@@ -224,6 +224,13 @@ fn kafka(raw: &raw::Raw, role: Role) -> anyhow::Result<Kafka> {
             Some(_) => bail!("{key}: must be from 1 to 1000"),
         }
     };
+    let mut options = raw.kafka.options.0.clone();
+    if standalone {
+        // Kafka's Java clients can't read lz4 batches as the embedded broker hands them out.
+        options
+            .entry("compression.codec".to_owned())
+            .or_insert_with(|| "none".to_owned());
+    }
     let single = standalone || raw.kafka.allow_single_replica;
     Ok(Kafka {
         client: ClientOptions {
@@ -232,7 +239,7 @@ fn kafka(raw: &raw::Raw, role: Role) -> anyhow::Result<Kafka> {
                 .brokers
                 .clone()
                 .unwrap_or_else(|| "localhost:9092".to_owned()),
-            options: Options(raw.kafka.options.0.clone()),
+            options: Options(options),
             fetch_wait: if standalone {
                 // The embedded broker waits out half of it before it looks again.
                 Duration::from_millis(4)
@@ -244,7 +251,7 @@ fn kafka(raw: &raw::Raw, role: Role) -> anyhow::Result<Kafka> {
         plan: TopicPlan {
             partitions: counted(
                 raw.kafka.partitions,
-                if standalone { 2 } else { 12 },
+                if standalone { 1 } else { 12 },
                 "kafka.partitions",
             )?,
             verdict_partitions: counted(

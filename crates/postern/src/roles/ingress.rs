@@ -1,9 +1,11 @@
 //! `postern ingress`.
 
 use crate::config::Settings;
-use crate::startup::{App, prepare_topics, retry, topic_admin};
+use crate::startup::{App, PATIENCE, prepare_topics, retry, topic_admin};
 use postern_ingress::{Gate, Ingress, IngressMetrics, Pending, ReplyAddress, VerdictReader};
-use postern_kafka::{Connection, Producer, ProducerOptions, TopicAdmin};
+use postern_kafka::{
+    CLICKS, Connection, KafkaError, POSTBACKS, Producer, ProducerOptions, REJECTS, TopicAdmin,
+};
 use postern_runtime::lifecycle::Stage;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +17,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let topics = topic_admin(&connection)?;
     app.watch_kafka(topics.clone());
     let gate = Gate::default();
-    keep_topics(&app, topics, gate.clone());
     let metrics = IngressMetrics::new(&app.metrics)?;
     let pending = Pending::new(&instance());
     let reply = ReplyAddress::default();
     read_verdicts(&app, &connection, &pending, &reply, &metrics)?;
-    let (ingress, producer) = build(&app, &connection, pending, reply, gate, metrics)?;
+    let (ingress, producer) = build(&app, &connection, pending, reply, gate.clone(), metrics)?;
+    keep_topics(&app, topics, producer.clone(), gate);
     app.serve("ingress", ingress, move || flush(&producer))
         .await?;
     app.finish().await
@@ -60,6 +62,11 @@ pub fn build(
     Ok((ingress, producer))
 }
 
+/// Lets the producer find its topics before the first postback comes.
+pub fn warm(producer: &Producer) -> Result<(), KafkaError> {
+    tokio::task::block_in_place(|| producer.warm(&[POSTBACKS, CLICKS, REJECTS], PATIENCE))
+}
+
 /// Waits for what was handed to Kafka before the last answer.
 pub fn flush(producer: &Producer) {
     let left = producer.flush(Duration::from_secs(5));
@@ -79,7 +86,7 @@ fn read_verdicts(
     let reader = VerdictReader::new(connection, pending.clone(), reply.clone(), metrics.clone())?;
     app.lifecycle
         .spawn_thread(Stage::Workers, "verdicts", move |stop| {
-            let waiting = |error: &postern_kafka::KafkaError| {
+            let waiting = |error: &KafkaError| {
                 tracing::warn!(%error, "verdicts can't be read yet; trying again");
                 check.failed(error.to_string());
             };
@@ -91,12 +98,15 @@ fn read_verdicts(
 
 /// Makes and checks the topics in the background: postbacks are taken as soon as the topics are
 /// known to keep them.
-fn keep_topics(app: &App, topics: Arc<TopicAdmin>, gate: Gate) {
+fn keep_topics(app: &App, topics: Arc<TopicAdmin>, producer: Producer, gate: Gate) {
     let check = app.health.check("topics");
     let kafka = app.settings.kafka.clone();
     app.lifecycle
         .spawn(Stage::Workers, "topics", |stop| async move {
-            let attempt = || prepare_topics(&kafka, &topics);
+            let attempt = || async {
+                prepare_topics(&kafka, &topics).await?;
+                warm(&producer)
+            };
             if retry(&stop, &check, "the topics can't be used", attempt)
                 .await
                 .is_some()

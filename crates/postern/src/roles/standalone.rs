@@ -83,8 +83,10 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let reports = reports::build(&app, store, topics)?;
     let reply = ReplyAddress::default();
     let gate = Gate::default();
+    let (ingress, producer) =
+        ingress::build(&app, &connection, pending, reply, gate.clone(), metrics)?;
+    ingress::warm(&producer).context("the embedded broker")?;
     gate.open();
-    let (ingress, producer) = ingress::build(&app, &connection, pending, reply, gate, metrics)?;
     let both = Both { ingress, reports };
     let address = app
         .serve("http", both, move || ingress::flush(&producer))

@@ -1,0 +1,19 @@
+//! End-to-end tests on the built binary, each on the embedded parts and on Apache Kafka with
+//! PostgreSQL. One test binary, so that what takes time to start is started once.
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests: a failed unwrap is a failed test"
+)]
+
+mod answers;
+mod bad_input;
+mod body;
+mod clicks;
+mod late_click;
+mod observability;
+mod outages;
+mod readme;
+mod restart;
+mod shutdown;
+mod status;
+mod topics;

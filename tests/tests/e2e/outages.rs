@@ -1,0 +1,189 @@
+//! What Postern needs isn't there: at its start, and while it runs.
+
+use crate::bad_input::nobody;
+use crate::body::{self, converted};
+use postern_tests::process::settings;
+use postern_tests::stack::unique;
+use postern_tests::{Kind, Postern, Stack, http, on_both, real, run, wait};
+
+on_both!(shared: a_consumer_without_its_store, ready_means_ready);
+
+/// What says that it is ready takes the next postback at once, also within a short deadline.
+async fn ready_means_ready(stack: &Stack) {
+    for _ in 0..4 {
+        let stack = stack.variant(&[("ANSWER__TIMEOUT", "400ms")]).await;
+        let clickid = unique("ready");
+        let answer = stack.postback(&format!("clickid={clickid}")).await;
+        assert_ne!(answer.status, 503, "{answer:?}");
+    }
+}
+
+/// The processes are up before their Kafka is, and work as soon as it comes.
+#[test]
+fn kafka_comes_late() {
+    if real::missing(true).is_some() {
+        return;
+    }
+    run::alone(Kind::Real, &settings(&[]), async |stack: &mut Stack| {
+        let clickid = unique("kafka");
+        let world = stack.world.clone().unwrap();
+        world.kill_kafka();
+        // What runs says so, and stays.
+        let fails = async |postern: &mut Postern| {
+            wait::until("the role says that Kafka is away", async || {
+                let (status, readiness) = postern.readiness().await;
+                let kafka = &readiness["checks"]["kafka"];
+                (status == 503 && kafka["ok"] == false && kafka["reason"].is_string()).then_some(())
+            })
+            .await;
+        };
+        fails(&mut stack.ingress).await;
+        fails(stack.consumer.as_mut().unwrap()).await;
+        let answer = stack.postback(&format!("clickid={clickid}")).await;
+        answer.is(503, body::INTERNAL_ERROR);
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        let answer = stack
+            .post_clicks(&format!(r#"{{"clickid":"{clickid}","campaign_id":1}}"#))
+            .await;
+        answer.is_error(503, "internal_error");
+        // What starts now waits.
+        let mut late = Postern::start("ingress", &stack.settings).await;
+        fails(&mut late).await;
+        let answer = http::get(late.http, "/v1/postback?clickid=a").await;
+        answer.is(503, body::INTERNAL_ERROR);
+
+        world.start_kafka();
+        late.ready().await;
+        stack.ingress.ready().await;
+        stack.consumer.as_mut().unwrap().ready().await;
+        stack.click(&clickid, 5).await;
+        let request = format!("/v1/postback.php?clickid={clickid}&revenue=1");
+        let answer = http::get(late.http, &request).await;
+        assert!([200, 202].contains(&answer.status), "{answer:?}");
+        let outcome = stack.outcome(&answer.request_id()).await;
+        assert_eq!(outcome["outcome"], "converted", "{outcome}");
+    });
+}
+
+/// With the store down a postback is queued, and decided when it is back.
+#[test]
+fn the_store_goes_and_comes() {
+    if real::missing(true).is_some() {
+        return;
+    }
+    run::alone(Kind::Real, &settings(&[]), async |stack: &mut Stack| {
+        let world = stack.world.clone().unwrap();
+        let known = stack.new_click().await;
+        let answer = stack.postback(&format!("clickid={known}&revenue=1")).await;
+        converted(&answer, &known, 18, "1", "USD");
+
+        world.stop_store();
+        let clickid = stack.new_click().await;
+        let unknown = unique("unknown");
+        let mut queued = Vec::new();
+        for (id, outcome) in [
+            (&clickid, "converted"),
+            (&clickid, "duplicate"),
+            (&known, "duplicate"),
+            (&unknown, "click_not_found"),
+        ] {
+            let answer = stack.postback(&format!("clickid={id}&revenue=2")).await;
+            assert_eq!(answer.status, 202, "{answer:?}");
+            assert_eq!(answer.json()["note"], "queued");
+            assert_eq!(answer.json()["request_id"], answer.request_id());
+            queued.push((answer.request_id(), outcome));
+        }
+        let answer = stack.status(&queued[0].0).await;
+        answer.is(503, body::INTERNAL_ERROR);
+        for process in [&stack.consumer, &stack.reports] {
+            let process = process.as_ref().unwrap();
+            wait::until("/readyz names the store", async || {
+                let (status, readiness) = process.readiness().await;
+                (status == 503 && readiness["checks"]["store"]["ok"] == false).then_some(())
+            })
+            .await;
+        }
+        // The ingress needs no store.
+        assert_eq!(stack.ingress.readiness().await.0, 200);
+
+        world.start_store();
+        for (request_id, outcome) in &queued {
+            let status = wait::until("the queued are decided", async || {
+                let answer = stack.status(request_id).await;
+                (answer.status == 200 && answer.json()["outcome"] != "pending")
+                    .then(|| answer.json())
+            })
+            .await;
+            assert_eq!(status["outcome"], *outcome, "{status}");
+        }
+        stack.consumer.as_mut().unwrap().ready().await;
+        stack.reports.as_mut().unwrap().ready().await;
+        // Answers are standard again.
+        wait::until("a standard answer", async || {
+            let clickid = stack.new_click().await;
+            let answer = stack.postback(&format!("clickid={clickid}")).await;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+    });
+}
+
+/// While nobody consumes, status says pending; nothing is lost.
+#[test]
+fn the_consumer_goes_and_comes() {
+    if real::missing(true).is_some() {
+        return;
+    }
+    run::alone(Kind::Real, &settings(&[]), async |stack: &mut Stack| {
+        let consumer = stack.consumer.as_mut().unwrap();
+        assert!(consumer.stop().await.success());
+        let clickid = stack.new_click().await;
+        let answer = stack
+            .postback(&format!("clickid={clickid}&revenue=3"))
+            .await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+        let id = answer.request_id();
+        let status = stack.status(&id).await;
+        status.is(
+            200,
+            &format!(r#"{{"status":"ok","request_id":"{id}","outcome":"pending"}}"#),
+        );
+        let mut consumer = Postern::start("consumer", &stack.settings).await;
+        consumer.ready().await;
+        stack.consumer = Some(consumer);
+        let status = stack.outcome(&id).await;
+        assert_eq!(status["outcome"], "converted", "{status}");
+        assert_eq!(status["answer"]["revenue"].to_string(), "3");
+    });
+}
+
+/// A consumer whose store can't be reached stays up and says which.
+async fn a_consumer_without_its_store(stack: &Stack) {
+    let nobody = nobody().await;
+    let mut all = settings(&[
+        ("KAFKA__BROKERS", &stack.bootstrap),
+        ("KAFKA__ALLOW_SINGLE_REPLICA", "true"),
+        ("KAFKA__PARTITIONS", &stack.partitions.to_string()),
+        (
+            "STORE__URL",
+            &format!("postgres://postern:secret@{nobody}/postern"),
+        ),
+    ]);
+    all.insert("CONSUMER__SESSION_TIMEOUT".to_owned(), "6s".to_owned());
+    let mut consumer = Postern::start("consumer", &all).await;
+    wait::until("/readyz names the store", async || {
+        let (status, readiness) = consumer.readiness().await;
+        let store = &readiness["checks"]["store"];
+        let named = store["ok"] == false && store["reason"] != "starting";
+        (status == 503 && named && readiness["checks"]["kafka"]["ok"] == true).then_some(())
+    })
+    .await;
+    wait::until("the log says that it tries again", async || {
+        consumer.log().contains("trying again").then_some(())
+    })
+    .await;
+    assert!(consumer.runs());
+    assert_eq!(http::get(consumer.admin, "/healthz").await.status, 200);
+    assert!(!consumer.log().contains("secret"), "a password in the log");
+    assert!(consumer.stop().await.success());
+}

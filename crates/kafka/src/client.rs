@@ -74,6 +74,8 @@ pub struct ClientOptions {
     /// Longest wait of a fetch. The embedded broker doesn't wake on new data and needs a small
     /// one; Kafka wakes at once.
     pub fetch_wait: Duration,
+    /// How producers compress, where `options` doesn't say.
+    pub compression: &'static str,
 }
 
 /// librdkafka options; `Debug` shows the names only, since values can be passwords.
@@ -120,6 +122,10 @@ impl Connection {
     #[must_use]
     pub fn brokers(&self) -> &str {
         &self.options.brokers
+    }
+
+    pub(crate) fn compression(&self) -> &'static str {
+        self.options.compression
     }
 
     pub(crate) fn fetch_wait(&self) -> Duration {

@@ -98,7 +98,7 @@ impl Producer {
             config.set("linger.ms", "0.5");
         }
         if !config.config_map().contains_key("compression.codec") {
-            config.set("compression.codec", "lz4");
+            config.set("compression.codec", connection.compression());
         }
         config
             .set("enable.idempotence", "true")

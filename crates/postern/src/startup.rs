@@ -28,15 +28,19 @@ pub struct App {
     pub metrics: Metrics,
     pub health: Health,
     http_metrics: HttpMetrics,
+    serving: Option<Check>,
 }
 
 impl App {
     /// Hears signals and serves the admin endpoints from here on.
-    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+    ///
+    /// A process that `serves` is not ready before [`Self::serve`] has its port.
+    pub async fn start(settings: Settings, serves: bool) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::with_signals().context("signals can't be handled")?;
         let metrics = Metrics::new("postern")?;
         let health = Health::new(&metrics)?;
         let http_metrics = HttpMetrics::register(&metrics)?;
+        let serving = serves.then(|| health.check("http"));
         let listener = bind(settings.admin_listen, "admin.listen").await?;
         tracing::info!(address = %listener.local_addr()?, "admin server listens");
         let server = http_metrics.server("admin");
@@ -52,6 +56,7 @@ impl App {
             metrics,
             health,
             http_metrics,
+            serving,
         })
     }
 
@@ -74,6 +79,9 @@ impl App {
             tokio::task::spawn_blocking(drained).await?;
             Ok(())
         });
+        if let Some(check) = &self.serving {
+            check.ok();
+        }
         tracing::info!(%address, name, "listens");
         Ok(address)
     }

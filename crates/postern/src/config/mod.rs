@@ -224,13 +224,6 @@ fn kafka(raw: &raw::Raw, role: Role) -> anyhow::Result<Kafka> {
             Some(_) => bail!("{key}: must be from 1 to 1000"),
         }
     };
-    let mut options = raw.kafka.options.0.clone();
-    if standalone {
-        // Kafka's Java clients can't read lz4 batches as the embedded broker hands them out.
-        options
-            .entry("compression.codec".to_owned())
-            .or_insert_with(|| "none".to_owned());
-    }
     let single = standalone || raw.kafka.allow_single_replica;
     Ok(Kafka {
         client: ClientOptions {
@@ -239,13 +232,15 @@ fn kafka(raw: &raw::Raw, role: Role) -> anyhow::Result<Kafka> {
                 .brokers
                 .clone()
                 .unwrap_or_else(|| "localhost:9092".to_owned()),
-            options: Options(options),
+            options: Options(raw.kafka.options.0.clone()),
             fetch_wait: if standalone {
                 // The embedded broker waits out half of it before it looks again.
                 Duration::from_millis(4)
             } else {
                 Duration::from_millis(500)
             },
+            // Kafka's Java clients can't read lz4 batches as the embedded broker hands them out.
+            compression: if standalone { "none" } else { "lz4" },
         },
         create_topics: standalone || raw.kafka.create_topics,
         plan: TopicPlan {

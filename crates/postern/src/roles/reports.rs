@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Runs the role until the process is told to stop.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let app = App::start(settings).await?;
+    let app = App::start(settings, true).await?;
     let connection = app.settings.kafka.connection()?;
     let topics = topic_admin(&connection)?;
     let store = open_store(&app.settings)?;

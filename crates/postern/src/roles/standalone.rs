@@ -38,7 +38,7 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
         None => kept_token(&directory.join(TOKEN_FILE))?,
     };
     settings.ingress.clicks_token = Some(token.clone());
-    let app = App::start(settings).await?;
+    let app = App::start(settings, true).await?;
     app.lifecycle
         .spawn(Stage::Base, "broker", |stop| async move {
             tokio::select! {

@@ -3,6 +3,7 @@
 //! It holds nothing that the store doesn't: whatever goes wrong, it drops its batch, reads the
 //! positions anew and goes on from there. All effects of a batch are one store transaction.
 
+mod apply;
 mod barrier;
 mod batch;
 mod config;
@@ -44,16 +45,4 @@ pub(crate) enum Dropped {
     /// A record that had to be acknowledged was not.
     #[error(transparent)]
     Publish(#[from] PublishError),
-}
-
-/// An error with everything that caused it, for the log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

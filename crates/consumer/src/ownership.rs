@@ -3,10 +3,11 @@
 //! Kafka assigns; the store says where to read on. A partition with which something is wrong is
 //! not read at all, loudly, while the others go on.
 
+use crate::Dropped;
 use crate::worker::Worker;
-use crate::{Dropped, chain};
 use postern_core::decision::PartitionState;
 use postern_kafka::{CLICKS, KafkaError, POSTBACKS, Position};
+use postern_runtime::telemetry::chain;
 use postern_store::Topics;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

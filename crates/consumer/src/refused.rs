@@ -1,12 +1,13 @@
 //! Refused postbacks on their way from the rejects topic into the log.
 
+use crate::Dropped;
 use crate::metrics::ConsumerMetrics;
 use crate::worker::Status;
-use crate::{Dropped, chain};
 use postern_core::record::reject::Reject;
 use postern_kafka::{
     Connection, Event, Group, GroupOptions, KafkaError, Position, REJECTS, Record,
 };
+use postern_runtime::telemetry::chain;
 use postern_store::{RefusedPostback, RejectsAdvance, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,23 +1,22 @@
 //! One worker: a member of the group, its own thread, one loop. Poll, decide, one transaction,
 //! verdicts, events.
 
-use crate::batch::{Batch, refused_by_store};
+use crate::Dropped;
+use crate::batch::Batch;
 use crate::config::ConsumerConfig;
 use crate::emit::{Emitter, EventsInFlight, LocalVerdicts};
 use crate::metrics::ConsumerMetrics;
 use crate::ownership::{Ownership, cause};
-use crate::{Dropped, chain};
-use postern_core::decision::{PartitionState, PlacedClick, View, Writes, decide};
+use postern_core::decision::{PartitionState, View, Writes};
 use postern_core::ids::RequestId;
-use postern_core::partition;
 use postern_core::record::postback::ReplyTo;
-use postern_core::record::reject::{Reject, Source};
 use postern_core::record::verdict::Verdict;
 use postern_kafka::{
     CLICKS, Connection, Event, Group, GroupOptions, KafkaError, POSTBACKS, Producer, Record,
     TopicAdmin,
 };
-use postern_store::{Advance, Batch as StoreBatch, Store, StoreError};
+use postern_runtime::telemetry::chain;
+use postern_store::{Advance, Batch as StoreBatch, Store};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,12 +53,12 @@ pub struct Worker {
     pub(crate) topics: Arc<TopicAdmin>,
     pub(crate) unconfirmed: Option<Unconfirmed>,
     pub(crate) stop: CancellationToken,
-    events: EventsInFlight,
+    pub(crate) events: EventsInFlight,
     republish: BTreeSet<i32>,
     /// The positions must be read anew.
-    stale: bool,
+    pub(crate) stale: bool,
     /// So many records go one by one, since the store refused one of them.
-    careful: usize,
+    pub(crate) careful: usize,
     last_batch: Instant,
     last_report: Instant,
 }
@@ -334,59 +333,6 @@ impl Worker {
         self.apply_or_isolate(batch, view, first.as_ref())
     }
 
-    /// As [`Self::apply`]; where the store refuses the content, the records go one by one from
-    /// here on, and `only`, if it is all that the batch holds, goes to the rejects.
-    pub(crate) fn apply_or_isolate(
-        &mut self,
-        batch: Batch,
-        view: View,
-        only: Option<&Record>,
-    ) -> Result<(), Dropped> {
-        let records = batch.records;
-        let error = match self.apply(batch, view) {
-            Err(Dropped::Store(StoreError::Refused(error))) => error,
-            done => return done,
-        };
-        let why = chain(error.as_ref());
-        match only {
-            Some(record) if records == 1 => {
-                tracing::error!(
-                    why,
-                    topic = record.topic,
-                    partition = record.partition,
-                    offset = record.offset,
-                    "the store refuses a record"
-                );
-                self.reject_record(record)?;
-            }
-            _ => {
-                tracing::warn!(
-                    why,
-                    records,
-                    "the store refuses a batch: its records go one by one"
-                );
-                self.careful = records.max(1);
-            }
-        }
-        Err(Dropped::Isolating)
-    }
-
-    /// Moves past a single record that the store refuses, after it stands in the rejects.
-    fn reject_record(&mut self, record: &Record) -> Result<(), Dropped> {
-        self.handle
-            .block_on(self.emitter.rejects(&[refused_by_store(record)]))?;
-        let Some(expected) = self.ownership.rows.get(&record.partition).copied() else {
-            return Ok(());
-        };
-        let mut next = expected;
-        if record.topic == CLICKS {
-            next.clicks = record.offset + 1;
-        } else {
-            next.postbacks = record.offset + 1;
-        }
-        self.commit(vec![Advance { expected, next }], Writes::default())
-    }
-
     pub(crate) fn load(&mut self, batch: &Batch) -> Result<View, Dropped> {
         let waiting = self.ownership.rows.values().any(|row| row.unmatched > 0);
         self.timed("load", |worker| {
@@ -396,81 +342,8 @@ impl Worker {
         })
     }
 
-    /// Decides a batch of which everything is known, commits it, and tells the outcome.
-    pub(crate) fn apply(&mut self, mut batch: Batch, mut view: View) -> Result<(), Dropped> {
-        let mut writes = Writes::default();
-        let mut verdicts = Vec::new();
-        let mut advances = Vec::new();
-        let mut newer = Vec::new();
-        let mut dropped = 0;
-        self.metrics
-            .batch_records
-            .observe(f64::from(u32::try_from(batch.records).unwrap_or(u32::MAX)));
-        for (partition, part) in batch.parts {
-            let Some(expected) = self.ownership.rows.get(&partition).copied() else {
-                continue;
-            };
-            let mut next = expected;
-            let decided = decide(
-                &mut next,
-                part.clicks,
-                part.postbacks,
-                &mut view,
-                &self.config.limits,
-            );
-            next.clicks = part.clicks_next.unwrap_or(next.clicks);
-            next.postbacks = part.postbacks_next.unwrap_or(next.postbacks);
-            advances.push(Advance { expected, next });
-            writes.append(decided.writes);
-            verdicts.extend(decided.verdicts);
-            dropped += decided.unmatched_dropped;
-            batch
-                .poison
-                .extend(decided.conflicting_clicks.iter().map(conflict));
-            newer.extend(part.newer.map(|why| (partition, why)));
-        }
-        let counted = Counted::of(self, &writes, &verdicts, dropped);
-        let conversions = writes.conversions.clone();
-        if !batch.poison.is_empty() {
-            self.handle.block_on(self.emitter.rejects(&batch.poison))?;
-        }
-        self.settle_events();
-        self.stamp(&mut advances);
-        match self.timed("commit", |worker| worker.commit(advances.clone(), writes)) {
-            Ok(()) => {}
-            Err(Dropped::Store(error @ StoreError::Unavailable(_))) => {
-                self.unconfirmed = Some(Unconfirmed {
-                    rows: advances.iter().map(Self::after).collect(),
-                    verdicts,
-                    replies: batch.replies,
-                });
-                return Err(error.into());
-            }
-            Err(error) => return Err(error),
-        }
-        counted.count(&self.metrics);
-        self.emitter.verdicts(verdicts, &mut batch.replies);
-        for (partition, sequence, conversion) in &conversions {
-            let delivery = self.emitter.event(conversion);
-            self.events.push(*partition, *sequence, delivery);
-        }
-        for (partition, why) in newer {
-            self.halt_partition(partition, why);
-            self.stale = true;
-        }
-        Ok(())
-    }
-
-    /// The row as the store will hold it.
-    fn after(advance: &Advance) -> PartitionState {
-        PartitionState {
-            version: advance.expected.version + 1,
-            ..advance.next
-        }
-    }
-
     /// Lets the rows know which events are out.
-    fn stamp(&self, advances: &mut [Advance]) {
+    pub(crate) fn stamp(&self, advances: &mut [Advance]) {
         for advance in advances {
             if let Some(published) = self.ownership.published.get(&advance.next.partition) {
                 advance.next.published = *published;
@@ -478,7 +351,7 @@ impl Worker {
         }
     }
 
-    fn commit(&mut self, advances: Vec<Advance>, writes: Writes) -> Result<(), Dropped> {
+    pub(crate) fn commit(&mut self, advances: Vec<Advance>, writes: Writes) -> Result<(), Dropped> {
         let batch = StoreBatch { advances, writes };
         self.handle.block_on(self.store.commit(&batch))?;
         for advance in &batch.advances {
@@ -490,7 +363,7 @@ impl Worker {
     }
 
     /// Waits for the events of the batch before; they have usually arrived long since.
-    fn settle_events(&mut self) {
+    pub(crate) fn settle_events(&mut self) {
         let (reached, failed) = self.handle.block_on(self.events.settle());
         self.republish.extend(failed);
         // Behind an event that failed, "published up to" must not move.
@@ -569,7 +442,7 @@ impl Worker {
         }
     }
 
-    fn timed<T>(
+    pub(crate) fn timed<T>(
         &mut self,
         phase: &str,
         work: impl FnOnce(&mut Self) -> Result<T, Dropped>,
@@ -582,89 +455,4 @@ impl Worker {
             .observe(started.elapsed().as_secs_f64());
         done
     }
-}
-
-/// What a batch adds to the counters, once it is committed.
-struct Counted {
-    outcomes: BTreeMap<&'static str, u64>,
-    clicks: u64,
-    misplaced: u64,
-    dropped: u64,
-}
-
-impl Counted {
-    fn of(worker: &Worker, writes: &Writes, verdicts: &[Verdict], dropped: u64) -> Self {
-        let mut outcomes = BTreeMap::new();
-        for verdict in verdicts {
-            *outcomes.entry(verdict.outcome.word()).or_default() += 1;
-        }
-        for change in &writes.changes {
-            *outcomes
-                .entry(match change.known.outcome.word() {
-                    "converted" => "converted_late",
-                    _ => "duplicate_late",
-                })
-                .or_default() += 1;
-        }
-        let misplaced = worker.misplaced(&writes.clicks);
-        Self {
-            outcomes,
-            clicks: u64::try_from(writes.clicks.len()).unwrap_or(0),
-            misplaced,
-            dropped,
-        }
-    }
-
-    fn count(self, metrics: &ConsumerMetrics) {
-        for (outcome, number) in self.outcomes {
-            metrics
-                .outcomes
-                .with_label_values(&[outcome])
-                .inc_by(number);
-        }
-        metrics.clicks.inc_by(self.clicks);
-        metrics.misplaced_clicks.inc_by(self.misplaced);
-        metrics.unmatched_dropped.inc_by(self.dropped);
-    }
-}
-
-impl Worker {
-    /// Clicks that stand in another partition than their postbacks will.
-    fn misplaced(&self, clicks: &[PlacedClick]) -> u64 {
-        let mut count = 0;
-        for placed in clicks {
-            let expected = partition::of(
-                placed.click.clickid.as_str().as_bytes(),
-                self.config.partitions,
-            );
-            if expected != placed.partition {
-                count += 1;
-                tracing::warn!(
-                    clickid = %placed.click.clickid,
-                    partition = placed.partition,
-                    expected,
-                    "a click stands in another partition than the murmur2 partitioner would \
-                     choose: its postbacks may be answered click_not_found; set its producer's \
-                     partitioner to murmur2_random"
-                );
-            }
-        }
-        count
-    }
-}
-
-fn conflict(placed: &PlacedClick) -> Reject {
-    let click = &placed.click;
-    Reject::record(
-        click.clicked_at,
-        "click_conflict",
-        "another click with this clickid came first, and differs".to_owned(),
-        Source::new(
-            CLICKS,
-            placed.partition,
-            placed.offset,
-            click.clickid.as_str().as_bytes(),
-            &click.encode(),
-        ),
-    )
 }

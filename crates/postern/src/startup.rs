@@ -8,6 +8,7 @@ use postern_runtime::admin::{self, Check, Health};
 use postern_runtime::http::{Handler, HttpLimits, HttpMetrics, serve};
 use postern_runtime::lifecycle::{Lifecycle, Stage};
 use postern_runtime::metrics::Metrics;
+use postern_runtime::telemetry::chain;
 use postern_store::{Store, StoreError, Topics};
 use std::error::Error;
 use std::net::SocketAddr;
@@ -173,18 +174,6 @@ pub async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener>
     TcpListener::bind(address)
         .await
         .with_context(|| format!("{key}: can't listen on {address}"))
-}
-
-/// An error with everything that caused it.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Tries until it works or the process stops; each failure is one line, and the check's reason.

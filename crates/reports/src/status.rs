@@ -11,8 +11,8 @@ use postern_core::answer::{self, Body};
 use postern_core::ids::RequestId;
 use postern_core::request::query::parse_str;
 use postern_kafka::{KafkaError, POSTBACKS, TopicAdmin};
+use postern_runtime::telemetry::chain;
 use postern_store::{Logged, LoggedState, StoreError};
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,12 +50,7 @@ impl Reports {
         match self.find(request_id).await {
             Ok(answer) => answer,
             Err(failed) => {
-                let mut why = failed.to_string();
-                let mut source = failed.source();
-                while let Some(cause) = source {
-                    why.push_str(&format!(": {cause}"));
-                    source = cause.source();
-                }
+                let why = chain(&failed);
                 tracing::error!(%request_id, why, "a status could not be told");
                 Answer::error(
                     StatusCode::SERVICE_UNAVAILABLE,

@@ -2,7 +2,7 @@
 
 use crate::config::Settings;
 use crate::roles::ingress::instance;
-use crate::startup::{App, chain, prepare_store, prepare_topics, retry, topic_admin};
+use crate::startup::{App, prepare_store, prepare_topics, retry, topic_admin};
 use anyhow::Context as _;
 use postern_consumer::{
     ConsumerConfig, ConsumerMetrics, LocalVerdicts, Parts, RefusedLogger, Status, Worker,
@@ -10,6 +10,7 @@ use postern_consumer::{
 use postern_kafka::{Connection, Producer, ProducerOptions, TopicAdmin};
 use postern_runtime::admin::Check;
 use postern_runtime::lifecycle::{Lifecycle, Stage};
+use postern_runtime::telemetry::chain;
 use postern_store::Store;
 use std::sync::Arc;
 use std::time::Duration;

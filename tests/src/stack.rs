@@ -80,6 +80,8 @@ impl Stack {
         let mut all = settings(&[
             ("CLICKS__TOKEN", TOKEN),
             ("CONSUMER__SESSION_TIMEOUT", "6s"),
+            // More than the default, so that partitions are told apart here too.
+            ("KAFKA__PARTITIONS", &PARTITIONS.to_string()),
         ]);
         all.extend(extra.clone());
         let mut ingress = Postern::start("standalone", &all).await;
@@ -87,7 +89,7 @@ impl Stack {
         Self {
             kind: Kind::Embedded,
             bootstrap: ingress.broker.unwrap().to_string(),
-            partitions: 2,
+            partitions: PARTITIONS,
             ingress,
             consumer: None,
             reports: None,

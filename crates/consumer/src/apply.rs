@@ -1,0 +1,232 @@
+//! A batch of which everything is known: decided, committed, told. Where the store refuses its
+//! content, the record that it refuses is found and put aside.
+
+use crate::Dropped;
+use crate::batch::{Batch, refused_by_store};
+use crate::metrics::ConsumerMetrics;
+use crate::worker::{Unconfirmed, Worker};
+use postern_core::decision::{PartitionState, PlacedClick, View, Writes, decide};
+use postern_core::partition;
+use postern_core::record::reject::{Reject, Source};
+use postern_core::record::verdict::Verdict;
+use postern_kafka::{CLICKS, Record};
+use postern_runtime::telemetry::chain;
+use postern_store::{Advance, StoreError};
+use std::collections::BTreeMap;
+
+impl Worker {
+    /// As [`Self::apply`]; where the store refuses the content, the records go one by one from
+    /// here on, and `only`, if it is all that the batch holds, goes to the rejects.
+    pub(crate) fn apply_or_isolate(
+        &mut self,
+        batch: Batch,
+        view: View,
+        only: Option<&Record>,
+    ) -> Result<(), Dropped> {
+        let records = batch.records;
+        let error = match self.apply(batch, view) {
+            Err(Dropped::Store(StoreError::Refused(error))) => error,
+            done => return done,
+        };
+        let why = chain(error.as_ref());
+        match only {
+            Some(record) if records == 1 => {
+                tracing::error!(
+                    why,
+                    topic = record.topic,
+                    partition = record.partition,
+                    offset = record.offset,
+                    "the store refuses a record"
+                );
+                self.reject_record(record)?;
+            }
+            _ => {
+                tracing::warn!(
+                    why,
+                    records,
+                    "the store refuses a batch: its records go one by one"
+                );
+                self.careful = records.max(1);
+            }
+        }
+        Err(Dropped::Isolating)
+    }
+
+    /// Moves past a single record that the store refuses, after it stands in the rejects.
+    fn reject_record(&mut self, record: &Record) -> Result<(), Dropped> {
+        self.handle
+            .block_on(self.emitter.rejects(&[refused_by_store(record)]))?;
+        let Some(expected) = self.ownership.rows.get(&record.partition).copied() else {
+            return Ok(());
+        };
+        let mut next = expected;
+        if record.topic == CLICKS {
+            next.clicks = record.offset + 1;
+        } else {
+            next.postbacks = record.offset + 1;
+        }
+        self.commit(vec![Advance { expected, next }], Writes::default())
+    }
+
+    /// Decides a batch of which everything is known, commits it, and tells the outcome.
+    pub(crate) fn apply(&mut self, mut batch: Batch, mut view: View) -> Result<(), Dropped> {
+        let mut writes = Writes::default();
+        let mut verdicts = Vec::new();
+        let mut advances = Vec::new();
+        let mut newer = Vec::new();
+        let mut dropped = 0;
+        self.metrics
+            .batch_records
+            .observe(f64::from(u32::try_from(batch.records).unwrap_or(u32::MAX)));
+        for (partition, part) in batch.parts {
+            let Some(expected) = self.ownership.rows.get(&partition).copied() else {
+                continue;
+            };
+            let mut next = expected;
+            let decided = decide(
+                &mut next,
+                part.clicks,
+                part.postbacks,
+                &mut view,
+                &self.config.limits,
+            );
+            next.clicks = part.clicks_next.unwrap_or(next.clicks);
+            next.postbacks = part.postbacks_next.unwrap_or(next.postbacks);
+            advances.push(Advance { expected, next });
+            writes.append(decided.writes);
+            verdicts.extend(decided.verdicts);
+            dropped += decided.unmatched_dropped;
+            batch
+                .poison
+                .extend(decided.conflicting_clicks.iter().map(conflict));
+            newer.extend(part.newer.map(|why| (partition, why)));
+        }
+        if advances.is_empty() {
+            // Every partition of the batch was stopped meanwhile: nothing of it may move.
+            return Ok(());
+        }
+        let counted = Counted::of(self, &writes, &verdicts, dropped);
+        let conversions = writes.conversions.clone();
+        if !batch.poison.is_empty() {
+            self.handle.block_on(self.emitter.rejects(&batch.poison))?;
+        }
+        self.settle_events();
+        self.stamp(&mut advances);
+        match self.timed("commit", |worker| worker.commit(advances.clone(), writes)) {
+            Ok(()) => {}
+            Err(Dropped::Store(error @ StoreError::Unavailable(_))) => {
+                self.unconfirmed = Some(Unconfirmed {
+                    rows: advances.iter().map(Self::after).collect(),
+                    verdicts,
+                    replies: batch.replies,
+                });
+                return Err(error.into());
+            }
+            Err(error) => return Err(error),
+        }
+        counted.count(&self.metrics);
+        self.emitter.verdicts(verdicts, &mut batch.replies);
+        for (partition, sequence, conversion) in &conversions {
+            let delivery = self.emitter.event(conversion);
+            self.events.push(*partition, *sequence, delivery);
+        }
+        for (partition, why) in newer {
+            self.halt_partition(partition, why);
+            self.stale = true;
+        }
+        Ok(())
+    }
+
+    /// The row as the store will hold it.
+    pub(crate) fn after(advance: &Advance) -> PartitionState {
+        PartitionState {
+            version: advance.expected.version + 1,
+            ..advance.next
+        }
+    }
+}
+
+/// What a batch adds to the counters, once it is committed.
+struct Counted {
+    outcomes: BTreeMap<&'static str, u64>,
+    clicks: u64,
+    misplaced: u64,
+    dropped: u64,
+}
+
+impl Counted {
+    fn of(worker: &Worker, writes: &Writes, verdicts: &[Verdict], dropped: u64) -> Self {
+        let mut outcomes = BTreeMap::new();
+        for verdict in verdicts {
+            *outcomes.entry(verdict.outcome.word()).or_default() += 1;
+        }
+        for change in &writes.changes {
+            *outcomes
+                .entry(match change.known.outcome.word() {
+                    "converted" => "converted_late",
+                    _ => "duplicate_late",
+                })
+                .or_default() += 1;
+        }
+        let misplaced = worker.misplaced(&writes.clicks);
+        Self {
+            outcomes,
+            clicks: u64::try_from(writes.clicks.len()).unwrap_or(0),
+            misplaced,
+            dropped,
+        }
+    }
+
+    fn count(self, metrics: &ConsumerMetrics) {
+        for (outcome, number) in self.outcomes {
+            metrics
+                .outcomes
+                .with_label_values(&[outcome])
+                .inc_by(number);
+        }
+        metrics.clicks.inc_by(self.clicks);
+        metrics.misplaced_clicks.inc_by(self.misplaced);
+        metrics.unmatched_dropped.inc_by(self.dropped);
+    }
+}
+
+impl Worker {
+    /// Clicks that stand in another partition than their postbacks will.
+    fn misplaced(&self, clicks: &[PlacedClick]) -> u64 {
+        let mut count = 0;
+        for placed in clicks {
+            let expected = partition::of(
+                placed.click.clickid.as_str().as_bytes(),
+                self.config.partitions,
+            );
+            if expected != placed.partition {
+                count += 1;
+                tracing::warn!(
+                    clickid = %placed.click.clickid,
+                    partition = placed.partition,
+                    expected,
+                    "a click stands in another partition than the murmur2 partitioner would \
+                     choose: its postbacks may be answered click_not_found; set its producer's \
+                     partitioner to murmur2_random"
+                );
+            }
+        }
+        count
+    }
+}
+
+fn conflict(placed: &PlacedClick) -> Reject {
+    let click = &placed.click;
+    Reject::record(
+        click.clicked_at,
+        "click_conflict",
+        "another click with this clickid came first, and differs".to_owned(),
+        Source::new(
+            CLICKS,
+            placed.partition,
+            placed.offset,
+            click.clickid.as_str().as_bytes(),
+            &click.encode(),
+        ),
+    )
+}

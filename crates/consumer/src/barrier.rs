@@ -8,10 +8,9 @@ use crate::Dropped;
 use crate::batch::Batch;
 use crate::worker::Worker;
 use postern_core::decision::{View, unresolved};
-use postern_core::ids::ClickId;
 use postern_core::record::click;
 use postern_kafka::{CLICKS, Event, KafkaError, Message, POSTBACKS, PublishError, Record};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Records of other topics that are kept while a barrier is awaited; past it they are not
@@ -32,16 +31,13 @@ impl Worker {
         batch: &mut Batch,
         view: &mut View,
     ) -> Result<(), Dropped> {
-        let mut missing: HashSet<ClickId> = HashSet::new();
-        let mut partitions = Vec::new();
-        for (partition, part) in &batch.parts {
-            let here = unresolved(view, &part.clicks, &part.postbacks);
-            if !here.is_empty() {
-                partitions.push(*partition);
-                missing.extend(here);
-            }
-        }
-        if missing.is_empty() {
+        let partitions: Vec<i32> = batch
+            .parts
+            .iter()
+            .filter(|(_, part)| !unresolved(view, &part.clicks, &part.postbacks).is_empty())
+            .map(|(partition, _)| *partition)
+            .collect();
+        if partitions.is_empty() {
             return Ok(());
         }
         let targets = self.write_barriers(&partitions)?;
@@ -124,7 +120,6 @@ impl Worker {
     }
 
     fn release_held(&mut self) {
-        self.held_bytes = 0;
         if std::mem::take(&mut self.held_full) {
             self.group.pause(POSTBACKS, false);
         }

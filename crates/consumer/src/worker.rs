@@ -282,7 +282,10 @@ impl Worker {
         let mut first = None;
         while batch.records < most {
             let event = match self.held.pop_front() {
-                Some(record) => Ok(Event::Record(record)),
+                Some(record) => {
+                    self.held_bytes -= record.value.len();
+                    Ok(Event::Record(record))
+                }
                 None if batch.is_empty() => self.group.poll(Duration::from_millis(100)),
                 None => self.group.poll(Duration::ZERO),
             };
@@ -367,10 +370,13 @@ impl Worker {
         let (reached, failed) = self.handle.block_on(self.events.settle());
         self.republish.extend(failed);
         // Behind an event that failed, "published up to" must not move.
-        let reached = reached
-            .into_iter()
-            .filter(|(partition, _)| !self.republish.contains(partition));
-        self.ownership.published.extend(reached);
+        for (partition, sequence) in reached {
+            if !self.republish.contains(&partition) {
+                // Events that were sent again meanwhile may have got further.
+                let published = self.ownership.published.entry(partition).or_default();
+                *published = sequence.max(*published);
+            }
+        }
     }
 
     /// Nothing to read: the row learns which events are out.

@@ -118,12 +118,6 @@ impl Connection {
         }
     }
 
-    /// Bootstrap brokers.
-    #[must_use]
-    pub fn brokers(&self) -> &str {
-        &self.options.brokers
-    }
-
     pub(crate) fn compression(&self) -> &'static str {
         self.options.compression
     }

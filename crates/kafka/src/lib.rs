@@ -20,5 +20,5 @@ pub use record::Record;
 pub use tail::Tail;
 pub use topics::{
     CAMPAIGNS, CLICKS, CONVERSIONS, Finding, POSTBACKS, REJECTS, Retention, TopicAdmin, TopicPlan,
-    TopicSpec, VERDICTS, Watermarks,
+    TopicSpec, VERDICTS,
 };

@@ -176,12 +176,6 @@ impl Producer {
             .fatal_error()
             .map(|(code, why)| format!("{code}: {why}"))
     }
-
-    /// Records that wait for their acknowledgement.
-    #[must_use]
-    pub fn in_flight(&self) -> i32 {
-        self.inner.in_flight_count()
-    }
 }
 
 fn classify(error: &RdError) -> PublishError {

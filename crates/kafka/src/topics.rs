@@ -110,9 +110,6 @@ pub struct Finding {
     pub what: String,
 }
 
-/// First and next offset of a partition.
-pub type Watermarks = (i64, i64);
-
 /// Makes, checks and measures topics. Its calls block, except where they are `async`.
 pub struct TopicAdmin {
     admin: AdminClient<DefaultClientContext>,
@@ -341,7 +338,7 @@ impl TopicAdmin {
     pub fn ends(&self, topic: &str) -> Result<Vec<Lag>, KafkaError> {
         (0..self.partitions(topic)?)
             .map(|partition| {
-                let (_, end): Watermarks = self
+                let (_, end) = self
                     .reader
                     .fetch_watermarks(topic, partition, self.timeout)
                     .map_err(|error| KafkaError::Unavailable(error.to_string()))?;

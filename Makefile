@@ -3,6 +3,8 @@
 # The embedded broker declares Rust 1.96 and works with 1.95; older toolchains are told to go on.
 RUST_MINOR := $(shell rustc --version 2>/dev/null | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p')
 IGNORE := $(shell test "$(or $(RUST_MINOR),0)" -lt 96 && echo --ignore-rust-version)
+# only the tests build what can be made to fail
+FAILPOINTS := --features postern/failpoints
 SCRIPTS := $(wildcard deploy/*.sh deploy/*/*.sh) .ci/run
 
 .PHONY: help run test lint deny image-check
@@ -18,11 +20,11 @@ help:
 run:
 	cargo run --release --locked $(IGNORE) -p postern -- standalone
 
-# One profile: the tests start target/debug/postern, which the first line builds.
+# One profile: the tests start target/debug/postern, which the first line builds, with failpoints.
 test:
 	-@deploy/parts.sh check
-	cargo build --workspace --locked $(IGNORE)
-	cargo test --workspace --locked --no-fail-fast $(IGNORE) $(TEST_ARGS)
+	cargo build --workspace --locked $(IGNORE) $(FAILPOINTS)
+	cargo test --workspace --locked --no-fail-fast $(IGNORE) $(FAILPOINTS) $(TEST_ARGS)
 
 lint:
 	cargo fmt --all --check

@@ -9,6 +9,7 @@
 )]
 
 pub mod directory;
+pub mod fleet;
 pub mod http;
 pub mod kcat;
 pub mod load;

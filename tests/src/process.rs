@@ -15,7 +15,11 @@ use std::time::Duration;
 /// Names the binary where it isn't the one of this build.
 const BINARY: &str = "POSTERN_TEST_BINARY";
 
-/// Settings by the name of their environment variable, without the prefix: `HTTP__LISTEN`.
+/// What happens at which failpoint, as crates/failpoint reads it.
+pub const FAILPOINTS: &str = "FAILPOINTS";
+
+/// Settings by the name of their environment variable, without the prefix: `HTTP__LISTEN`; and
+/// [`FAILPOINTS`].
 pub type Settings = BTreeMap<String, String>;
 
 /// Settings from pairs.
@@ -59,8 +63,13 @@ fn command(arguments: &[&str], settings: &Settings, dir: &Path) -> Command {
             command.env_remove(name);
         }
     }
+    command.env_remove(FAILPOINTS);
     for (name, value) in settings {
-        command.env(format!("POSTERN__{name}"), value);
+        if name == FAILPOINTS {
+            command.env(name, value);
+        } else {
+            command.env(format!("POSTERN__{name}"), value);
+        }
     }
     command
 }
@@ -131,6 +140,9 @@ impl Postern {
         all.extend(settings.clone());
         let mut command = command(&[role], &all, dir);
         // Each start has its own log: addresses are read from it.
+        for name in ["stdout", "stderr"] {
+            keep_earlier(&dir.join(name));
+        }
         command
             .stdout(File::create(dir.join("stdout")).unwrap())
             .stderr(File::create(dir.join("stderr")).unwrap());
@@ -143,7 +155,29 @@ impl Postern {
             broker: None,
         };
         postern.find_addresses().await;
+        if settings.contains_key(FAILPOINTS) {
+            assert!(
+                postern.log().contains("failpoint set"),
+                "{} has no failpoints: build it with --features postern/failpoints",
+                binary().display()
+            );
+        }
         postern
+    }
+
+    /// Starts it again, where it was and under its addresses, after it has ended.
+    pub async fn start_again(&mut self, settings: &Settings) {
+        self.kill();
+        let mut all = settings.clone();
+        all.insert("HTTP__LISTEN".to_owned(), self.http.to_string());
+        all.insert("ADMIN__LISTEN".to_owned(), self.admin.to_string());
+        if let Some(broker) = self.broker {
+            all.insert("BROKER__LISTEN".to_owned(), broker.to_string());
+        }
+        if self.name == "consumer" {
+            all.remove("HTTP__LISTEN");
+        }
+        *self = Self::start_in(&self.dir.clone(), &self.name.clone(), &all).await;
     }
 
     async fn find_addresses(&mut self) {
@@ -234,8 +268,13 @@ impl Postern {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends a signal: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
         // The shell's own kill; a number is all that goes in.
-        let script = format!("kill -TERM {}", self.child.id());
+        let script = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &script]).status().unwrap();
         assert!(status.success(), "{} could not be signalled", self.name);
     }
@@ -271,6 +310,15 @@ impl Postern {
             self.dir.display(),
             lines.len()
         );
+    }
+}
+
+/// Moves a file out of the way of the next one with its name.
+fn keep_earlier(path: &Path) {
+    let earlier = |number: usize| path.with_extension(number.to_string());
+    if path.exists() {
+        let number = (1..).find(|number| !earlier(*number).exists()).unwrap();
+        std::fs::rename(path, earlier(number)).unwrap();
     }
 }
 

@@ -9,6 +9,7 @@ use postern_core::decision::{PartitionState, PlacedClick, View, Writes, decide};
 use postern_core::partition;
 use postern_core::record::reject::{Reject, Source};
 use postern_core::record::verdict::Verdict;
+use postern_failpoint::failpoint;
 use postern_kafka::{CLICKS, Record};
 use postern_runtime::telemetry::chain;
 use postern_store::{Advance, StoreError};
@@ -112,6 +113,7 @@ impl Worker {
         }
         self.settle_events();
         self.stamp(&mut advances);
+        failpoint!("consumer.decided", |_| Err(Dropped::Stopping));
         match self.timed("commit", |worker| worker.commit(advances.clone(), writes)) {
             Ok(()) => {}
             Err(Dropped::Store(error @ StoreError::Unavailable(_))) => {
@@ -125,11 +127,14 @@ impl Worker {
             Err(error) => return Err(error),
         }
         counted.count(&self.metrics);
+        failpoint!("consumer.committed", |_| Err(Dropped::Stopping));
         self.emitter.verdicts(verdicts, &mut batch.replies);
+        failpoint!("consumer.told", |_| Err(Dropped::Stopping));
         for (partition, sequence, conversion) in &conversions {
             let delivery = self.emitter.event(conversion);
             self.events.push(*partition, *sequence, delivery);
         }
+        failpoint!("consumer.emitted", |_| Err(Dropped::Stopping));
         for (partition, why) in newer {
             self.halt_partition(partition, why);
             self.stale = true;

@@ -9,6 +9,7 @@ use crate::batch::Batch;
 use crate::worker::Worker;
 use postern_core::decision::{View, unresolved};
 use postern_core::record::click;
+use postern_failpoint::failpoint;
 use postern_kafka::{CLICKS, Event, KafkaError, Message, POSTBACKS, PublishError, Record};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -41,6 +42,7 @@ impl Worker {
             return Ok(());
         }
         let targets = self.write_barriers(&partitions)?;
+        failpoint!("consumer.barrier", |_| Err(Dropped::Stopping));
         let mut fresh = Batch::default();
         let mut flushed = false;
         let mut progress = Instant::now();

@@ -6,6 +6,7 @@
 use crate::Dropped;
 use crate::worker::Worker;
 use postern_core::decision::PartitionState;
+use postern_failpoint::failpoint;
 use postern_kafka::{CLICKS, KafkaError, POSTBACKS, Position};
 use postern_runtime::telemetry::chain;
 use postern_store::Topics;
@@ -92,6 +93,7 @@ impl Worker {
             let new = self.first_rows(&assigned, &rows)?;
             rows.extend(self.handle.block_on(self.store.create_partitions(&new))?);
         }
+        failpoint!("consumer.takes_over", |_| Err(Dropped::Stopping));
         self.confirm(&rows);
         for row in rows {
             self.check_position(&row)?;

@@ -11,6 +11,7 @@ use postern_core::decision::{PartitionState, View, Writes};
 use postern_core::ids::RequestId;
 use postern_core::record::postback::ReplyTo;
 use postern_core::record::verdict::Verdict;
+use postern_failpoint::failpoint;
 use postern_kafka::{
     CLICKS, Connection, Event, Group, GroupOptions, KafkaError, POSTBACKS, Producer, Record,
     TopicAdmin,
@@ -225,6 +226,7 @@ impl Worker {
 
     /// Takes a rebalance in. To be returned, since no batch outlives one.
     pub(crate) fn rebalance(&mut self, event: Event) -> Dropped {
+        failpoint!("consumer.rebalanced");
         if let Event::Assigned(assigned) = event {
             self.ownership.assign(&assigned);
             self.stale = true;
@@ -403,6 +405,7 @@ impl Worker {
             return Ok(());
         }
         self.stamp(&mut behind);
+        failpoint!("consumer.settled", |_| Err(Dropped::Stopping));
         self.commit(behind, Writes::default())
     }
 

@@ -11,6 +11,7 @@ use postern_core::record::postback::{MAX_RAW_BODY_BYTES, Origin, Postback};
 use postern_core::record::reject::Reject;
 use postern_core::record::{HEADER_REPLY_TO, HEADER_REQUEST_ID};
 use postern_core::request::{BodyKind, Incoming, understand};
+use postern_failpoint::failpoint;
 use postern_kafka::{Message, POSTBACKS, PublishError};
 use postern_runtime::http::read_body;
 use std::pin::pin;
@@ -89,6 +90,7 @@ impl Ingress {
         }
         // Before it is published: the verdict may be faster than the acknowledgement.
         let mut waiting = self.pending.register(postback.request_id);
+        failpoint!("ingress.registered", |_| Answer::unavailable());
         let value = postback.encode();
         let published = self.producer.publish(&Message {
             topic: POSTBACKS,
@@ -114,6 +116,7 @@ impl Ingress {
             Ok(placed) => placed,
             Err(error) => return self.unpublished(&error),
         };
+        failpoint!("ingress.published", |_| Answer::unavailable());
         self.metrics
             .publish_seconds
             .observe(published_at.elapsed().as_secs_f64());

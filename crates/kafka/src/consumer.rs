@@ -128,6 +128,8 @@ impl ConsumerContext for Context {
 /// A member of a consumer group. Blocks: give it a thread.
 pub struct Group {
     consumer: BaseConsumer<Context>,
+    #[cfg(feature = "failpoints")]
+    delay: crate::delay::Delay,
 }
 
 impl Group {
@@ -167,7 +169,11 @@ impl Group {
         consumer
             .subscribe(&options.topics)
             .map_err(|error| refused("kafka consumer", &error))?;
-        Ok(Self { consumer })
+        Ok(Self {
+            consumer,
+            #[cfg(feature = "failpoints")]
+            delay: crate::delay::Delay::default(),
+        })
     }
 
     /// Reads on from these positions, and from nothing else.
@@ -176,6 +182,8 @@ impl Group {
     ///
     /// [`KafkaError::Unavailable`].
     pub fn start(&self, positions: &[Position]) -> Result<(), KafkaError> {
+        #[cfg(feature = "failpoints")]
+        self.delay.clear();
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for position in positions {
             list.add_partition_offset(
@@ -202,6 +210,12 @@ impl Group {
         if let Some(event) = self.rebalance() {
             return Ok(event);
         }
+        #[cfg(feature = "failpoints")]
+        if let Some(record) = self.delay.due() {
+            return Ok(Event::Record(record));
+        }
+        #[cfg(feature = "failpoints")]
+        let timeout = self.delay.cap(timeout);
         let polled = self.consumer.poll(timeout);
         // A rebalance that happened inside the poll comes before whatever the poll gave: the
         // record would belong to an assignment that no longer counts.
@@ -210,7 +224,14 @@ impl Group {
         }
         match polled {
             None => Ok(Event::Idle),
-            Some(Ok(message)) => Ok(Event::Record(Record::of(&message))),
+            Some(Ok(message)) => {
+                let record = Record::of(&message);
+                #[cfg(feature = "failpoints")]
+                let Some(record) = self.delay.take(record) else {
+                    return Ok(Event::Idle);
+                };
+                Ok(Event::Record(record))
+            }
             Some(Err(error)) => Err(classify(&error)),
         }
     }

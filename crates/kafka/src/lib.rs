@@ -5,6 +5,8 @@
 
 mod client;
 mod consumer;
+#[cfg(feature = "failpoints")]
+mod delay;
 mod error;
 mod producer;
 mod record;

@@ -29,6 +29,8 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     let settings = Settings::load(cli.config.as_deref(), cli.command.role())?;
     postern_runtime::telemetry::init(&settings.log.filter, settings.log.format)
         .context("log.filter")?;
+    #[cfg(feature = "failpoints")]
+    postern_failpoint::set_up();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

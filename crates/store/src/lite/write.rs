@@ -12,6 +12,7 @@ use postern_core::decision::{Change, LogEntry, PartitionState, PlacedClick, Unma
 use postern_core::ids::RequestId;
 use postern_core::record::conversion::Conversion;
 use postern_core::record::postback::Origin;
+use postern_failpoint::failpoint;
 
 const CREATE_PARTITION: &str = "\
 INSERT INTO partitions (partition, version, clicks, postbacks, sequence, published, unmatched)
@@ -100,6 +101,12 @@ pub(super) fn commit(session: &Session, batch: &Batch) -> Result<(), StoreError>
             .map(|advance| advance.expected.partition)
             .collect();
         fence::compare(&advances, &read::partitions(session, &keys)?)?;
+        failpoint!("store.locked", |_| Err(StoreError::Unavailable(
+            "failpoint".into()
+        )));
+        failpoint!("store.refuses", |_| Err(StoreError::Refused(
+            "failpoint".into()
+        )));
 
         let inserted = session.each(INSERT_CLICK, writes.clicks.iter().map(click))?;
         let new = writes
@@ -123,8 +130,16 @@ pub(super) fn commit(session: &Session, batch: &Batch) -> Result<(), StoreError>
                 ..advance.next
             })
         });
-        session.each(MOVE_PARTITION, moved).map(drop)
-    })
+        session.each(MOVE_PARTITION, moved)?;
+        failpoint!("store.written", |_| Err(StoreError::Unavailable(
+            "failpoint".into()
+        )));
+        Ok(())
+    })?;
+    failpoint!("store.committed", |_| Err(StoreError::Unavailable(
+        "failpoint".into()
+    )));
+    Ok(())
 }
 
 pub(super) fn create_partitions(

@@ -25,10 +25,12 @@ pub struct PostgresConfig {
     pub pool_size: usize,
     /// After this the server gives a statement up; default 10 s.
     pub statement_timeout: Duration,
-    /// After this the server stops waiting for a lock; default 5 s.
+    /// After this the server stops waiting for a lock; default 3 s, so that who waits for a
+    /// process that froze asks again within its own session.
     pub lock_timeout: Duration,
     /// After this the server ends a session that does nothing inside a transaction, so that a
-    /// process that froze doesn't hold its partitions' rows; default 10 s.
+    /// process that froze doesn't hold its partitions' rows; default 3 s, less than the shortest
+    /// `consumer.session_timeout`: the rows are free before the partitions have a new owner.
     pub idle_in_transaction_timeout: Duration,
     /// For making a connection and for waiting until one is free; default 5 s.
     pub connect_timeout: Duration,
@@ -42,8 +44,8 @@ impl PostgresConfig {
             url: url.into(),
             pool_size,
             statement_timeout: Duration::from_secs(10),
-            lock_timeout: Duration::from_secs(5),
-            idle_in_transaction_timeout: Duration::from_secs(10),
+            lock_timeout: Duration::from_secs(3),
+            idle_in_transaction_timeout: Duration::from_secs(3),
             connect_timeout: Duration::from_secs(5),
         }
     }

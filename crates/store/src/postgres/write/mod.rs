@@ -10,6 +10,7 @@ use crate::{Batch, RefusedPostback, RejectsAdvance, StoreError, Topics, fence, t
 use columns::{Clicks, ConversionSums, Conversions};
 use log::Log;
 use postern_core::decision::PartitionState;
+use postern_failpoint::failpoint;
 use steps::{Changes, Positions, Waiting};
 use tokio_postgres::types::ToSql;
 
@@ -120,7 +121,17 @@ pub(super) async fn commit(lease: &Lease, batch: &Batch) -> Result<(), StoreErro
         .map(read::partition)
         .collect::<Result<Vec<_>, _>>()?;
     fence::compare(&advances, &found)?;
-    flight.land().await
+    failpoint!("store.locked", |_| Err(StoreError::Unavailable(
+        "failpoint".into()
+    )));
+    failpoint!("store.refuses", |_| Err(StoreError::Refused(
+        "failpoint".into()
+    )));
+    flight.land().await?;
+    failpoint!("store.committed", |_| Err(StoreError::Unavailable(
+        "failpoint".into()
+    )));
+    Ok(())
 }
 
 pub(super) async fn create_partitions(

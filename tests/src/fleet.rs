@@ -1,0 +1,124 @@
+//! Two ingresses and two consumers, to be killed, stopped and started again while callers go on.
+//! On the embedded parts all of them are one process.
+
+use crate::process::{FAILPOINTS, Postern, Settings};
+use crate::stack::{Kind, Stack};
+use std::net::SocketAddr;
+
+/// A process of the fleet.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    Ingress(usize),
+    Consumer(usize),
+}
+
+/// The fleet.
+pub struct Fleet {
+    /// Beside the stack's own; none where all is one process.
+    second_ingress: Option<Postern>,
+    consumers: Vec<Postern>,
+    /// Dropped last: it gives Kafka and PostgreSQL to the next scenario.
+    pub stack: Stack,
+}
+
+impl Fleet {
+    /// Starts it; one at a time on real parts.
+    pub async fn start(kind: Kind, settings: &Settings) -> Self {
+        let stack = Stack::alone(kind, settings).await;
+        let mut fleet = Self {
+            second_ingress: None,
+            consumers: Vec::new(),
+            stack,
+        };
+        if kind == Kind::Real {
+            let mut ingress = Postern::start("ingress", &fleet.stack.settings).await;
+            ingress.ready().await;
+            fleet.second_ingress = Some(ingress);
+            fleet.add_consumer().await;
+        }
+        fleet
+    }
+
+    /// One more consumer, which needn't own anything yet.
+    pub async fn add_consumer(&mut self) {
+        let consumer = Postern::start("consumer", &self.stack.settings).await;
+        self.consumers.push(consumer);
+    }
+
+    /// One consumer less, in order.
+    pub async fn remove_consumer(&mut self) {
+        let mut consumer = self.consumers.pop().expect("a second consumer");
+        assert!(consumer.stop().await.success());
+    }
+
+    /// Where postbacks go.
+    #[must_use]
+    pub fn ingresses(&self) -> Vec<SocketAddr> {
+        let second = self.second_ingress.as_ref().map(|ingress| ingress.http);
+        std::iter::once(self.stack.ingress.http)
+            .chain(second)
+            .collect()
+    }
+
+    /// A process.
+    pub fn process(&mut self, who: Who) -> &mut Postern {
+        match who {
+            _ if self.stack.kind == Kind::Embedded => &mut self.stack.ingress,
+            Who::Ingress(0) => &mut self.stack.ingress,
+            Who::Ingress(_) => self.second_ingress.as_mut().expect("a second ingress"),
+            Who::Consumer(0) => self.stack.consumer.as_mut().expect("a consumer"),
+            Who::Consumer(number) => &mut self.consumers[number - 1],
+        }
+    }
+
+    /// Starts a process again, with something set at a failpoint or nothing.
+    pub async fn start_again(&mut self, who: Who, failpoints: Option<&str>) {
+        let mut settings = self.stack.settings.clone();
+        if let Some(failpoints) = failpoints {
+            settings.insert(FAILPOINTS.to_owned(), failpoints.to_owned());
+        }
+        self.process(who).start_again(&settings).await;
+    }
+
+    /// Waits until all are ready and have the partitions among them.
+    pub async fn ready(&mut self) {
+        self.stack.ingress.ready().await;
+        if let Some(ingress) = &mut self.second_ingress {
+            ingress.ready().await;
+        }
+        crate::wait::until("all partitions are owned", async || {
+            let owned = self.owned().await;
+            (owned == f64::from(self.stack.partitions)).then_some(())
+        })
+        .await;
+    }
+
+    /// How many partitions the consumers own together.
+    pub async fn owned(&self) -> f64 {
+        const OWNED: &str = "postern_partitions_owned";
+        let first = self.stack.consumer.as_ref().unwrap_or(&self.stack.ingress);
+        let mut owned = 0.0;
+        for consumer in std::iter::once(first).chain(&self.consumers) {
+            owned += consumer.metric(OWNED).await.unwrap_or(0.0);
+        }
+        owned
+    }
+
+    /// Shows the ends of the logs, for a test that failed.
+    pub fn show(&self) {
+        self.stack.show();
+        for process in self.second_ingress.iter().chain(&self.consumers) {
+            process.show();
+        }
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for process in self.second_ingress.iter().chain(&self.consumers) {
+                process.show();
+            }
+        }
+    }
+}

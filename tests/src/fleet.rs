@@ -4,6 +4,7 @@
 use crate::process::{FAILPOINTS, Postern, Settings};
 use crate::stack::{Kind, Stack};
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 /// A process of the fleet.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -71,13 +72,33 @@ impl Fleet {
         }
     }
 
-    /// Starts a process again, with something set at a failpoint or nothing.
-    pub async fn start_again(&mut self, who: Who, failpoints: Option<&str>) {
-        let mut settings = self.stack.settings.clone();
-        if let Some(failpoints) = failpoints {
-            settings.insert(FAILPOINTS.to_owned(), failpoints.to_owned());
-        }
+    /// Starts a process again.
+    pub async fn start_again(&mut self, who: Who) {
+        let settings = self.stack.settings.clone();
         self.process(who).start_again(&settings).await;
+    }
+
+    /// Starts a process again that is to die at a failpoint, and waits until it has. Where it
+    /// doesn't come past it by itself, it is told to stop, which leads it there.
+    pub async fn die_at(&mut self, who: Who, place: &str) {
+        const BY_ITSELF: Duration = Duration::from_secs(6);
+        let mut settings = self.stack.settings.clone();
+        let action = format!("{place}=1*return(kill)");
+        settings.insert(FAILPOINTS.to_owned(), action);
+        let process = self.process(who);
+        process.launch_again(&settings);
+        let deadline = Instant::now() + BY_ITSELF;
+        while process.runs() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if process.runs() {
+            process.terminate();
+        }
+        process.ended(Duration::from_secs(30)).await;
+        assert!(
+            process.log().contains("\"told\":\"kill\""),
+            "{who:?} didn't die at {place}"
+        );
     }
 
     /// Waits until all are ready and have the partitions among them.

@@ -129,6 +129,19 @@ impl Postern {
 
     /// Starts a role in a directory, which may be that of an earlier one.
     pub async fn start_in(dir: &Path, role: &str, settings: &Settings) -> Self {
+        let mut postern = Self::launch(dir, role, settings);
+        postern.find_addresses().await;
+        if settings.contains_key(FAILPOINTS) {
+            assert!(
+                postern.log().contains("failpoint set"),
+                "{} has no failpoints: build it with --features postern/failpoints",
+                binary().display()
+            );
+        }
+        postern
+    }
+
+    fn launch(dir: &Path, role: &str, settings: &Settings) -> Self {
         let mut all = self::settings(&[
             ("HTTP__LISTEN", "127.0.0.1:0"),
             ("ADMIN__LISTEN", "127.0.0.1:0"),
@@ -146,38 +159,36 @@ impl Postern {
         command
             .stdout(File::create(dir.join("stdout")).unwrap())
             .stderr(File::create(dir.join("stderr")).unwrap());
-        let mut postern = Self {
+        Self {
             name: role.to_owned(),
             child: spawn(command),
             dir: dir.to_owned(),
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             http: SocketAddr::from(([127, 0, 0, 1], 0)),
             broker: None,
-        };
-        postern.find_addresses().await;
-        if settings.contains_key(FAILPOINTS) {
-            assert!(
-                postern.log().contains("failpoint set"),
-                "{} has no failpoints: build it with --features postern/failpoints",
-                binary().display()
-            );
         }
-        postern
     }
 
     /// Starts it again, where it was and under its addresses, after it has ended.
     pub async fn start_again(&mut self, settings: &Settings) {
+        self.launch_again(settings);
+        self.find_addresses().await;
+    }
+
+    /// As [`Self::start_again`], without waiting for anything: it may be about to die.
+    pub fn launch_again(&mut self, settings: &Settings) {
         self.kill();
         let mut all = settings.clone();
-        all.insert("HTTP__LISTEN".to_owned(), self.http.to_string());
         all.insert("ADMIN__LISTEN".to_owned(), self.admin.to_string());
+        if self.name != "consumer" {
+            all.insert("HTTP__LISTEN".to_owned(), self.http.to_string());
+        }
         if let Some(broker) = self.broker {
             all.insert("BROKER__LISTEN".to_owned(), broker.to_string());
         }
-        if self.name == "consumer" {
-            all.remove("HTTP__LISTEN");
-        }
-        *self = Self::start_in(&self.dir.clone(), &self.name.clone(), &all).await;
+        let (admin, http, broker) = (self.admin, self.http, self.broker);
+        *self = Self::launch(&self.dir.clone(), &self.name.clone(), &all);
+        (self.admin, self.http, self.broker) = (admin, http, broker);
     }
 
     async fn find_addresses(&mut self) {

@@ -109,6 +109,7 @@ impl Worker {
         let counted = Counted::of(self, &writes, &verdicts, dropped);
         let conversions = writes.conversions.clone();
         if !batch.poison.is_empty() {
+            failpoint!("consumer.rejects", |_| Err(Dropped::Stopping));
             self.handle.block_on(self.emitter.rejects(&batch.poison))?;
         }
         self.settle_events();

@@ -25,8 +25,6 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 const GROUP: &str = "postern-consumer";
-/// Waits between attempts after a failure: doubled from the first to the last.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Longest wait for the last verdicts and events at the end.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
 /// How often the group is told positions, and lag is measured.
@@ -62,6 +60,30 @@ pub struct Worker {
     pub(crate) careful: usize,
     last_batch: Instant,
     last_report: Instant,
+}
+
+/// Waits after failures: each twice as long as the one before, from the first to the longest.
+#[derive(Default)]
+struct Backoff {
+    last: Option<(Instant, Duration)>,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(5);
+
+    /// A success in between doesn't count: reading the positions succeeds also where committing
+    /// never does. Only time without a failure does.
+    fn next(&mut self) -> Duration {
+        let wait = match self.last {
+            Some((at, wait)) if at.elapsed() < wait + Self::LONGEST => {
+                (wait * 2).min(Self::LONGEST)
+            }
+            _ => Self::FIRST,
+        };
+        self.last = Some((Instant::now(), wait));
+        wait
+    }
 }
 
 /// A commit whose end was not seen.
@@ -144,7 +166,7 @@ impl Worker {
     /// Kafka's client failed for good.
     pub fn run(mut self, stop: &CancellationToken) -> Result<(), KafkaError> {
         self.stop = stop.clone();
-        let mut backoff = BACKOFF.0;
+        let mut backoff = Backoff::default();
         while !stop.is_cancelled() {
             let done = if self.stale {
                 self.take_over().map(|()| {
@@ -157,8 +179,7 @@ impl Worker {
                 self.turn()
             };
             match done {
-                Ok(()) => backoff = BACKOFF.0,
-                Err(Dropped::Rebalanced) => {}
+                Ok(()) | Err(Dropped::Rebalanced) => {}
                 Err(Dropped::Isolating) => {
                     self.clear_held();
                     self.stale = true;
@@ -166,8 +187,7 @@ impl Worker {
                 Err(Dropped::Kafka(KafkaError::Fatal(why))) => return Err(KafkaError::Fatal(why)),
                 Err(dropped) => {
                     self.drop_batch(&dropped);
-                    self.wait(backoff, stop);
-                    backoff = (backoff * 2).min(BACKOFF.1);
+                    self.wait(backoff.next(), stop);
                 }
             }
         }

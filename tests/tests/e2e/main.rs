@@ -12,6 +12,7 @@ mod clicks;
 mod late_click;
 mod observability;
 mod outages;
+mod places;
 mod readme;
 mod restart;
 mod shutdown;

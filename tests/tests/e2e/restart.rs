@@ -118,3 +118,71 @@ fn commands(output: &str) -> Vec<String> {
         .map(|line| line.replacen("curl ", "curl -s ", 1))
         .collect()
 }
+
+/// A power failure takes the end of the embedded log, while the store keeps what it had of it.
+#[test]
+fn the_log_ends_before_the_store() {
+    run::alone(Kind::Embedded, &settings(&[]), async |stack: &mut Stack| {
+        let before = stack.new_click().await;
+        stack.postback(&format!("clickid={before}&revenue=1")).await;
+        assert!(stack.ingress.stop().await.success());
+        let log = stack.ingress.dir.join("data/broker");
+        let kept = stack.ingress.dir.join("kept");
+        copy(&log, &kept);
+        stack.start_ingress_again().await;
+
+        let lost = crate::shutdown::clicks(stack, 20).await;
+        let mut told = Vec::new();
+        for clickid in &lost {
+            told.push(
+                stack
+                    .postback(&format!("clickid={clickid}&revenue=2.5"))
+                    .await,
+            );
+        }
+        assert!(stack.ingress.stop().await.success());
+        std::fs::remove_dir_all(&log).unwrap();
+        copy(&kept, &log);
+        stack.start_ingress_again().await;
+        assert!(
+            stack
+                .ingress
+                .log()
+                .contains("the embedded log ends before the position"),
+        );
+
+        // What was answered holds, and what comes now takes the offsets of what was lost.
+        for (clickid, first) in lost.iter().zip(&told) {
+            let status = stack.outcome(&first.request_id()).await;
+            assert_eq!(status["answer"], first.json());
+            let again = stack
+                .postback(&format!("clickid={clickid}&revenue=9"))
+                .await;
+            again.is(200, &duplicate(clickid, 18, "2.5", "USD"));
+        }
+        let fresh = stack.new_click().await;
+        let answer = stack.postback(&format!("clickid={fresh}&revenue=4")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        // The events that the log lost are in it again.
+        let ids: Vec<String> = told.iter().map(postern_tests::Answer::request_id).collect();
+        wait::until("all events", async || {
+            let events = stack.records("postern.conversions", |_| true).await;
+            ids.iter()
+                .all(|id| {
+                    events
+                        .iter()
+                        .any(|event| event.json()["conversion_id"] == *id)
+                })
+                .then_some(())
+        })
+        .await;
+    });
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .args([from, to])
+        .status();
+    assert!(copied.unwrap().success());
+}

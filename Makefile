@@ -5,14 +5,16 @@ RUST_MINOR := $(shell rustc --version 2>/dev/null | sed -n 's/^rustc 1\.\([0-9]*
 IGNORE := $(shell test "$(or $(RUST_MINOR),0)" -lt 96 && echo --ignore-rust-version)
 # only the tests build what can be made to fail
 FAILPOINTS := --features postern/failpoints
-SCRIPTS := $(wildcard deploy/*.sh deploy/*/*.sh) .ci/run
+SCRIPTS := $(wildcard deploy/*.sh deploy/*/*.sh tests/*/*.sh) .ci/run
 
-.PHONY: help run test lint deny image-check
+.PHONY: help run test reliability mutants lint deny image-check
 
 help:
 	@echo 'make run          build, and serve everything in one process, data in ./data'
 	@echo 'make test         all tests; starts Kafka and PostgreSQL itself, unless POSTERN_TEST_KAFKA'
 	@echo '                  (host:port,…) and POSTERN_TEST_POSTGRES (postgres://…) name them'
+	@echo 'make reliability  races, crashes and rebalances at full size, some 40 minutes'
+	@echo 'make mutants      breaks each invariant on purpose and shows that a test turns red'
 	@echo 'make lint         formatting, clippy, scripts, and what may be linked'
 	@echo 'make deny         as in lint, and security advisories; needs the network'
 	@echo 'make image-check  compile what the production image is built from; needs libssl-dev'
@@ -25,6 +27,14 @@ test:
 	-@deploy/parts.sh check
 	cargo build --workspace --locked $(IGNORE) $(FAILPOINTS)
 	cargo test --workspace --locked --no-fail-fast $(IGNORE) $(FAILPOINTS) $(TEST_ARGS)
+
+reliability:
+	cargo build --release --locked $(IGNORE) $(FAILPOINTS) --workspace
+	POSTERN_RELIABILITY=full cargo test --release --locked $(IGNORE) -p postern-tests --test reliability $(TEST_ARGS) \
+	    -- --test-threads=1 --nocapture
+
+mutants:
+	tests/mutants/run.sh $(MUTANTS)
 
 lint:
 	cargo fmt --all --check

@@ -107,20 +107,24 @@ impl Fleet {
         if let Some(ingress) = &mut self.second_ingress {
             ingress.ready().await;
         }
-        crate::wait::until("all partitions are owned", async || {
-            let owned = self.owned().await;
-            (owned == f64::from(self.stack.partitions)).then_some(())
-        })
+        crate::wait::until(
+            "every consumer owns its share of the partitions",
+            async || {
+                let owned = self.owned().await;
+                let all = owned.iter().sum::<f64>() == f64::from(self.stack.partitions);
+                (all && owned.iter().all(|share| *share > 0.0)).then_some(())
+            },
+        )
         .await;
     }
 
-    /// How many partitions the consumers own together.
-    pub async fn owned(&self) -> f64 {
+    /// How many partitions each consumer owns.
+    async fn owned(&self) -> Vec<f64> {
         const OWNED: &str = "postern_partitions_owned";
         let first = self.stack.consumer.as_ref().unwrap_or(&self.stack.ingress);
-        let mut owned = 0.0;
+        let mut owned = Vec::new();
         for consumer in std::iter::once(first).chain(&self.consumers) {
-            owned += consumer.metric(OWNED).await.unwrap_or(0.0);
+            owned.push(consumer.metric(OWNED).await.unwrap_or(0.0));
         }
         owned
     }

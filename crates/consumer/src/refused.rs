@@ -1,6 +1,7 @@
 //! Refused postbacks on their way from the rejects topic into the log.
 
 use crate::Dropped;
+use crate::config::ConsumerConfig;
 use crate::metrics::ConsumerMetrics;
 use crate::worker::Status;
 use postern_core::record::reject::Reject;
@@ -40,14 +41,14 @@ struct Place {
 }
 
 impl RefusedLogger {
-    /// Joins the group.
+    /// Joins the group; `alone` are all partitions of the topic where no group is asked.
     ///
     /// # Errors
     ///
     /// [`KafkaError::Config`].
     pub fn new(
-        name: &str,
-        session_timeout: Duration,
+        config: &ConsumerConfig,
+        alone: Option<Vec<i32>>,
         connection: &Connection,
         store: Arc<dyn Store>,
         metrics: ConsumerMetrics,
@@ -57,11 +58,12 @@ impl RefusedLogger {
         let group = Group::join(
             connection,
             &GroupOptions {
-                name: format!("refused-{name}"),
+                name: format!("refused-{}", config.name),
                 group: GROUP.to_owned(),
                 topics: vec![REJECTS],
-                session_timeout,
+                session_timeout: config.session_timeout,
                 patient: true,
+                alone,
             },
         )?;
         Ok(Self {

@@ -132,6 +132,7 @@ impl Worker {
                 topics: vec![CLICKS, POSTBACKS],
                 session_timeout: config.session_timeout,
                 patient: false,
+                alone: config.alone.then(|| config.own_partitions(number)),
             },
         )?;
         Ok(Self {

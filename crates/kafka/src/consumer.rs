@@ -28,6 +28,9 @@ pub struct GroupOptions {
     pub session_timeout: Duration,
     /// Nobody waits for what it reads: fetches wait longer, and cost less.
     pub patient: bool,
+    /// The only process there is: these partitions of each topic are its own from the start, and
+    /// nobody is asked. After a crash a group would first wait for the end of the old session.
+    pub alone: Option<Vec<i32>>,
 }
 
 /// Where to read on.
@@ -69,6 +72,15 @@ pub enum Event {
 struct Context {
     rebalances: Mutex<VecDeque<Event>>,
     lags: Mutex<Vec<Lag>>,
+}
+
+impl Context {
+    fn push(&self, event: Event) {
+        self.rebalances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(event);
+    }
 }
 
 impl ClientContext for Context {
@@ -114,10 +126,7 @@ impl ConsumerContext for Context {
         if let Err(error) = done {
             tracing::error!(%error, "the rebalance could not be taken; the group will try again");
         }
-        self.rebalances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(event);
+        self.push(event);
     }
 
     fn main_queue_min_poll_interval(&self) -> rdkafka::util::Timeout {
@@ -166,9 +175,21 @@ impl Group {
         let consumer: BaseConsumer<Context> = config
             .create_with_context(Context::default())
             .map_err(|error| refused("kafka consumer", &error))?;
-        consumer
-            .subscribe(&options.topics)
-            .map_err(|error| refused("kafka consumer", &error))?;
+        match &options.alone {
+            None => consumer
+                .subscribe(&options.topics)
+                .map_err(|error| refused("kafka consumer", &error))?,
+            Some(partitions) => {
+                let topics = options.topics.iter();
+                let own = topics.flat_map(|topic| {
+                    let topic = (*topic).to_owned();
+                    partitions
+                        .iter()
+                        .map(move |number| (topic.clone(), *number))
+                });
+                consumer.context().push(Event::Assigned(own.collect()));
+            }
+        }
         Ok(Self {
             consumer,
             #[cfg(feature = "failpoints")]

@@ -1,11 +1,14 @@
-//! Each rule by itself; `splits` holds all of them against every way of cutting batches.
+//! Each rule by itself; `histories` holds all of them together against the model.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod histories;
+mod history;
+mod memory;
 mod model;
-mod splits;
 
-use self::model::{Store, placed_clicks, placed_postbacks};
+use self::history::{CLICK, PLAIN, SETTINGS, TXID};
+use self::memory::{Store, placed_clicks, placed_postbacks};
 use super::*;
 use crate::currency::Currency;
 use crate::money::Revenue;
@@ -14,30 +17,12 @@ use crate::request::Fields;
 use jiff::Timestamp;
 use std::slice::from_ref;
 
-const PLAIN: i64 = 1;
-const CLICK: i64 = 2;
-const TXID: i64 = 3;
-
-/// Campaign 1 has no settings.
-const POLICIES: [(i64, Policy); 2] = [
-    (
-        CLICK,
-        Policy {
-            version: 4,
-            dedupe: Dedupe::Click,
-        },
-    ),
-    (
-        TXID,
-        Policy {
-            version: 7,
-            dedupe: Dedupe::Txid,
-        },
-    ),
-];
-
 fn store() -> Store {
-    Store::new(&POLICIES)
+    let policies = SETTINGS.map(|(campaign, version, by_txid)| {
+        let dedupe = if by_txid { Dedupe::Txid } else { Dedupe::Click };
+        (campaign, Policy { version, dedupe })
+    });
+    Store::new(&policies)
 }
 
 fn clickid(name: &str) -> ClickId {
@@ -290,12 +275,12 @@ fn a_late_click_decides_what_waited_in_partition_order() {
         ["duplicate"],
         "only the new one is told"
     );
-    assert_eq!(store.state.unmatched, 1, "b still waits");
+    assert_eq!(store.state().unmatched, 1, "b still waits");
 }
 
 #[test]
 fn a_late_click_leaves_what_waits_in_another_partition_to_its_owner() {
-    let mut state = store().state;
+    let mut state = store().state();
     let mut view = View::default();
     view.unmatched.insert(
         clickid("a"),
@@ -376,7 +361,7 @@ fn a_known_request_changes_nothing_and_repeats_its_answer() {
         );
         assert_eq!(store.log.len(), 3);
         assert_eq!(converted(&store), [2]);
-        assert_eq!(store.state.unmatched, 1);
+        assert_eq!(store.state().unmatched, 1);
 
         store.batch(&[click("b", CLICK, 1)], &[first[2].clone()]);
         assert_eq!(
@@ -400,9 +385,9 @@ fn unresolved_names_each_click_that_needs_a_barrier_once() {
         ],
     );
     store.clicks.remove("gone");
-    let clicks = placed_clicks(&store.state, &[click("fresh", PLAIN, 0)]);
+    let clicks = placed_clicks(&store.state(), &[click("fresh", PLAIN, 0)]);
     let ask = |store: &Store, postbacks: &[Postback]| {
-        let postbacks = placed_postbacks(&store.state, postbacks);
+        let postbacks = placed_postbacks(&store.state(), postbacks);
         unresolved(&store.view(&clicks, &postbacks), &clicks, &postbacks)
     };
     let postbacks = [
@@ -429,7 +414,7 @@ fn an_expired_click_with_conversions_needs_a_barrier_for_a_new_txid() {
     store.batch(&[click("a", TXID, 0)], &[postback(2, "a", "1", Some("x"))]);
     store.clicks.clear();
     let ask = |postback: Postback| {
-        let postbacks = placed_postbacks(&store.state, &[postback]);
+        let postbacks = placed_postbacks(&store.state(), &[postback]);
         unresolved(&store.view(&[], &postbacks), &[], &postbacks)
     };
     assert_eq!(ask(postback(3, "a", "1", Some("x"))), []);

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use postern_consumer::{
     ConsumerConfig, ConsumerMetrics, LocalVerdicts, Parts, RefusedLogger, Status, Worker,
 };
-use postern_kafka::{Connection, Producer, ProducerOptions, TopicAdmin};
+use postern_kafka::{Connection, Producer, ProducerOptions, REJECTS, TopicAdmin};
 use postern_runtime::admin::Check;
 use postern_runtime::lifecycle::{Lifecycle, Stage};
 use postern_runtime::telemetry::chain;
@@ -54,6 +54,8 @@ pub fn start(
     let worker_checks = (0..app.settings.consumer.workers)
         .map(|number| app.health.check(&format!("worker {number}")))
         .collect();
+    // An ingress beside us: this is standalone.
+    let alone = local.is_some();
     let starter = Starter {
         topics: topics.clone(),
         worker_checks,
@@ -65,6 +67,8 @@ pub fn start(
         config: ConsumerConfig {
             name: instance(),
             partitions: 0,
+            workers: app.settings.consumer.workers,
+            alone,
             max_batch: app.settings.consumer.max_batch,
             session_timeout: app.settings.consumer.session_timeout,
             limits: app.settings.consumer.limits,
@@ -138,9 +142,15 @@ impl Starter {
             })?;
         }
         check.ok();
+        let rejects = if self.config.alone {
+            let count = tokio::task::block_in_place(|| self.topics.partitions(REJECTS))?;
+            Some((0..count).collect())
+        } else {
+            None
+        };
         let logger = RefusedLogger::new(
-            &self.config.name,
-            self.config.session_timeout,
+            &self.config,
+            rejects,
             &self.connection,
             self.store,
             self.metrics,

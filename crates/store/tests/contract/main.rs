@@ -6,11 +6,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod atomic;
 mod commits;
 mod engine;
+mod histories;
+// Read by the decision's own tests too.
+#[path = "../../../core/src/decision/tests/history.rs"]
+mod history;
+#[path = "../../../core/src/decision/tests/model.rs"]
+mod model;
 mod reading;
 mod schema;
-mod splits;
 mod waiting;
 mod world;
 
@@ -41,6 +47,8 @@ async fn contract(engine: &Engine) {
         commits::statistics_are_the_sums_of_the_conversions,
         commits::sums_beyond_64_bits_of_millionths_hold,
         commits::a_commit_that_is_given_up_leaves_no_transaction,
+        atomic::a_failure_anywhere_leaves_nothing,
+        atomic::who_waited_compares_what_the_other_left,
         commits::rejects_move_once,
         reading::every_field_comes_back,
         reading::nul_in_text_is_no_passing_error,
@@ -53,7 +61,7 @@ async fn contract(engine: &Engine) {
         reading::conversions_of_a_click_keep_their_order,
         reading::large_lookups_work,
         reading::refused_postbacks_are_logged_once,
-        splits::any_split_comes_to_the_same,
+        histories::any_history_comes_to_what_the_model_says,
     );
 }
 

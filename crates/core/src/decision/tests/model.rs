@@ -1,249 +1,383 @@
-//! A store of vectors: it takes `Writes` as an engine would and gives back the view of a batch.
-//! What an engine holds by constraints is asserted here.
+//! What the documents promise, said once more and without the decision: a store that is told
+//! records one by one. Small enough to be seen to be right; speed is no concern.
+//!
+//! It speaks in plain values, as the histories do, so that the store's contract reads it too.
 
-use super::*;
-use crate::record::conversion::Conversion;
-use crate::time::bucket;
-use std::collections::{BTreeMap, HashMap};
+use super::history::{Click, History, Parts, Postback, SETTINGS, TXID};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
-/// Statistics of one campaign, quarter, site, source and currency.
-pub(super) type Cell = (i64, Timestamp, String, String, String);
+/// Minutes of a bucket of the statistics.
+const QUARTER: u32 = 15;
 
-#[derive(Clone)]
-pub(super) struct Store {
-    pub state: PartitionState,
-    pub policies: HashMap<i64, Policy>,
-    pub limits: Limits,
-    pub clicks: HashMap<ClickId, Click>,
-    /// In the order of their numbers.
-    pub conversions: Vec<Conversion>,
-    pub log: Vec<LogEntry>,
-    pub changes: Vec<Change>,
-    pub unmatched: Vec<Unmatched>,
-    /// Every verdict ever given, in order.
-    pub verdicts: Vec<Verdict>,
-    pub conflicts: Vec<PlacedClick>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Converted {
+        campaign: i64,
+        micros: i64,
+        currency: String,
+        minute: u32,
+    },
+    Duplicate {
+        campaign: i64,
+        micros: i64,
+        currency: String,
+    },
+    ClickNotFound,
+}
+
+/// An outcome, the conversion that it speaks of, and the settings' version that it came by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub outcome: Outcome,
+    pub conversion: Option<u32>,
+    pub version: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredClick {
+    pub click: Click,
+    pub partition: usize,
+    pub offset: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conversion {
+    pub id: u32,
+    pub name: String,
+    pub campaign: i64,
+    pub micros: i64,
+    pub currency: String,
+    pub txid: String,
+    pub created: u32,
+    pub clicked: u32,
+    pub version: i64,
+    pub partition: usize,
+    /// Its number in the partition.
+    pub sequence: usize,
+}
+
+/// A row of the log, as it was written first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logged {
+    pub partition: usize,
+    pub offset: usize,
+    pub word: &'static str,
+    pub reason: Option<String>,
+    pub conversion: Option<u32>,
+    pub version: i64,
+}
+
+/// Where a partition stands.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    pub version: usize,
+    pub clicks: usize,
+    pub postbacks: usize,
+    pub sequence: usize,
+    pub unmatched: usize,
+}
+
+/// What a batch answers and puts aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    pub verdicts: Vec<(u32, Outcome)>,
+    /// Partition and offset of clicks that differ from the first.
+    pub conflicts: Vec<(usize, usize)>,
     pub dropped: u64,
 }
 
-impl Store {
-    pub fn new(policies: &[(i64, Policy)]) -> Self {
+#[derive(Clone, Default)]
+pub struct Model {
+    per_click: usize,
+    per_partition: usize,
+    rows: BTreeMap<usize, Row>,
+    clicks: BTreeMap<String, StoredClick>,
+    /// In the order in which they were stored.
+    conversions: Vec<Conversion>,
+    log: BTreeMap<u32, Logged>,
+    /// What became of each postback so far.
+    now: BTreeMap<u32, Decision>,
+    changed: BTreeSet<u32>,
+    /// In the order of their offsets.
+    waiting: Vec<(usize, Postback)>,
+}
+
+impl Model {
+    pub fn new(history: &History) -> Self {
         Self {
-            state: PartitionState {
-                partition: 3,
-                version: 0,
-                clicks: 0,
-                postbacks: 0,
-                sequence: 0,
-                published: 0,
-                unmatched: 0,
-            },
-            policies: policies.iter().copied().collect(),
-            limits: Limits::default(),
-            clicks: HashMap::new(),
-            conversions: Vec::new(),
-            log: Vec::new(),
-            changes: Vec::new(),
-            unmatched: Vec::new(),
-            verdicts: Vec::new(),
-            conflicts: Vec::new(),
-            dropped: 0,
+            per_click: history.limits.0,
+            per_partition: history.limits.1,
+            ..Self::default()
         }
     }
 
-    /// What is known of a postback after its last step.
-    pub fn known(&self, id: RequestId) -> Option<Known> {
-        let changed = self.changes.iter().rev();
-        let changed = changed.filter(|change| change.request_id == id);
-        let logged = self.log.iter();
-        let logged = logged.filter(|entry| entry.postback.request_id == id);
-        changed
-            .map(|change| &change.known)
-            .chain(logged.map(|entry| &entry.known))
-            .next()
-            .cloned()
-    }
-
-    /// No more than a store loads: what the batch names.
-    pub fn view(&self, clicks: &[PlacedClick], postbacks: &[PlacedPostback]) -> View {
-        let arrived: HashSet<&ClickId> = clicks.iter().map(|one| &one.click.clickid).collect();
-        let named: HashSet<&ClickId> = postbacks.iter().map(|one| &one.postback.clickid).collect();
-        let mut view = View::default();
-        let mut campaigns: HashSet<i64> = clicks.iter().map(|one| one.click.campaign_id).collect();
-        for placed in postbacks {
-            let id = placed.postback.request_id;
-            if let Some(known) = self.known(id) {
-                view.known.insert(id, known);
+    /// One transaction: partition by partition, clicks before postbacks.
+    pub fn batch(&mut self, parts: &Parts) -> Told {
+        let mut told = Told::default();
+        for (partition, part) in parts.iter().enumerate() {
+            if part.is_empty() {
+                continue;
+            }
+            self.row(partition).version += 1;
+            for click in &part.clicks {
+                self.click(partition, click, &mut told);
+            }
+            for postback in &part.postbacks {
+                self.postback(partition, postback, &mut told);
             }
         }
-        for clickid in arrived.union(&named).copied() {
-            if let Some(click) = self.clicks.get(clickid) {
-                campaigns.insert(click.campaign_id);
-                view.clicks.insert(clickid.clone(), click.clone());
+        told
+    }
+
+    fn row(&mut self, partition: usize) -> &mut Row {
+        self.rows.entry(partition).or_default()
+    }
+
+    fn click(&mut self, partition: usize, click: &Click, told: &mut Told) {
+        let offset = self.row(partition).clicks;
+        self.row(partition).clicks += 1;
+        if let Some(first) = self.clicks.get(&click.name) {
+            if first.click != *click {
+                told.conflicts.push((partition, offset));
             }
-            for conversion in self.conversions.iter().filter(|c| c.clickid == *clickid) {
-                campaigns.insert(conversion.campaign_id);
-                view.conversions
-                    .entry(clickid.clone())
-                    .or_default()
-                    .push(Stored::from(conversion));
-            }
+            return;
         }
-        for waiting in &self.unmatched {
-            let clickid = &waiting.postback.clickid;
-            if arrived.contains(clickid) {
-                view.unmatched
-                    .entry(clickid.clone())
-                    .or_default()
-                    .push(waiting.clone());
-            } else if named.contains(clickid) {
-                *view.unmatched_counts.entry(clickid.clone()).or_default() += 1;
-            }
-        }
-        // Whatever order an engine returns them in.
-        view.unmatched.values_mut().for_each(|list| list.reverse());
-        view.policies = self
-            .policies
-            .iter()
-            .filter(|(campaign, _)| campaigns.contains(campaign))
-            .map(|(campaign, policy)| (*campaign, *policy))
-            .collect();
-        view
-    }
-
-    /// Loads, decides, commits. The records follow those of the batch before.
-    pub fn batch(&mut self, clicks: &[Click], postbacks: &[Postback]) {
-        let clicks = placed_clicks(&self.state, clicks);
-        let postbacks = placed_postbacks(&self.state, postbacks);
-        let (clicks_end, postbacks_end) = (
-            self.state.clicks + count(clicks.len()),
-            self.state.postbacks + count(postbacks.len()),
-        );
-        let mut view = self.view(&clicks, &postbacks);
-        let asked: Vec<RequestId> = postbacks.iter().map(|p| p.postback.request_id).collect();
-        let mut next = self.state;
-        let decided = decide(&mut next, clicks, postbacks, &mut view, &self.limits);
-        let answered: Vec<RequestId> = decided.verdicts.iter().map(|v| v.request_id).collect();
-        assert_eq!(answered, asked, "one verdict per postback, in order");
-        assert_eq!((next.clicks, next.postbacks), (clicks_end, postbacks_end));
-        self.commit(next, decided);
-    }
-
-    fn commit(&mut self, next: PartitionState, decided: Decided) {
-        let writes = decided.writes;
-        for placed in writes.clicks {
-            let click = placed.click;
-            let before = self.clicks.insert(click.clickid.clone(), click);
-            assert_eq!(before, None, "a click was stored twice");
-        }
-        for (partition, number, conversion) in writes.conversions {
-            assert_eq!(partition, self.state.partition);
-            assert_eq!(
-                number,
-                count(self.conversions.len()) + 1,
-                "a gap in the numbers"
-            );
-            let key = |one: &Conversion| (one.clickid.clone(), one.external_key().to_owned());
-            assert!(
-                self.conversions
-                    .iter()
-                    .all(|one| key(one) != key(&conversion)
-                        && one.conversion_id != conversion.conversion_id),
-                "stored twice: {conversion:?}"
-            );
-            self.conversions.push(conversion);
-        }
-        for entry in writes.log {
-            assert_eq!(self.known(entry.postback.request_id), None, "logged twice");
-            self.log.push(entry);
-        }
-        self.unmatched.extend(writes.unmatched_added);
-        for change in writes.changes {
-            let before = self.known(change.request_id).unwrap();
-            assert_eq!(before.outcome, Outcome::ClickNotFound);
-            self.changes.push(change);
-        }
-        for id in writes.unmatched_removed {
-            let before = self.unmatched.len();
-            self.unmatched.retain(|one| one.postback.request_id != id);
-            assert_eq!(
-                self.unmatched.len(),
-                before - 1,
-                "removed what wasn't there"
-            );
-        }
-        assert_eq!(next.unmatched, count(self.unmatched.len()));
-        assert_eq!(next.sequence, count(self.conversions.len()));
-        self.state = next;
-        self.verdicts.extend(decided.verdicts);
-        self.conflicts.extend(decided.conflicting_clicks);
-        self.dropped += decided.unmatched_dropped;
-    }
-
-    /// Conversions by id.
-    pub fn converted(&self) -> BTreeMap<RequestId, Conversion> {
-        let by_id = |one: &Conversion| (one.conversion_id, one.clone());
-        self.conversions.iter().map(by_id).collect()
-    }
-
-    /// What became of each logged postback in the end.
-    pub fn outcomes(&self) -> BTreeMap<RequestId, Known> {
-        let ids = self.log.iter().map(|entry| entry.postback.request_id);
-        ids.map(|id| (id, self.known(id).unwrap())).collect()
-    }
-
-    /// Clicks, conversions and millionths.
-    pub fn statistics(&self) -> BTreeMap<Cell, (u64, u64, i64)> {
-        statistics(self.clicks.values(), self.conversions.iter())
-    }
-}
-
-pub(super) fn statistics<'a>(
-    clicks: impl Iterator<Item = &'a Click>,
-    conversions: impl Iterator<Item = &'a Conversion>,
-) -> BTreeMap<Cell, (u64, u64, i64)> {
-    let mut cells: BTreeMap<Cell, (u64, u64, i64)> = BTreeMap::new();
-    for one in clicks {
-        let (site, source) = (one.site_id.clone(), one.source.clone());
-        let at = bucket(one.clicked_at);
-        let cell = (one.campaign_id, at, site, source, String::new());
-        cells.entry(cell).or_default().0 += 1;
-    }
-    for one in conversions {
-        let (site, source) = (one.site_id.clone(), one.source.clone());
-        let at = bucket(one.created_at);
-        let cell = (one.campaign_id, at, site, source, one.currency.to_string());
-        let sum = cells.entry(cell).or_default();
-        sum.1 += 1;
-        sum.2 += one.revenue.micros();
-    }
-    cells
-}
-
-pub(super) fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap()
-}
-
-pub(super) fn placed_clicks(state: &PartitionState, clicks: &[Click]) -> Vec<PlacedClick> {
-    (state.clicks..)
-        .zip(clicks)
-        .map(|(offset, click)| PlacedClick {
-            partition: state.partition,
-            offset,
+        let stored = StoredClick {
             click: click.clone(),
-        })
-        .collect()
+            partition,
+            offset,
+        };
+        self.clicks.insert(click.name.clone(), stored);
+        // What waited for it is decided now.
+        let (woken, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(_, one)| one.name == click.name);
+        self.waiting = waiting;
+        for (_, postback) in woken {
+            self.row(partition).unmatched -= 1;
+            let decision = self.convert(partition, &postback, click);
+            self.now.insert(postback.request, decision);
+            self.changed.insert(postback.request);
+        }
+    }
+
+    fn postback(&mut self, partition: usize, postback: &Postback, told: &mut Told) {
+        let offset = self.row(partition).postbacks;
+        self.row(partition).postbacks += 1;
+        let request = postback.request;
+        if let Some(known) = self.now.get(&request) {
+            told.verdicts.push((request, known.outcome.clone()));
+            return;
+        }
+        let mut reason = None;
+        let stored = self.clicks.get(&postback.name).cloned();
+        let decision = if let Some(stored) = stored {
+            self.convert(partition, postback, &stored.click)
+        } else {
+            let here = self.waiting.iter();
+            let here = here.filter(|(_, one)| one.name == postback.name).count();
+            let all = self.row(partition).unmatched;
+            let room = here < self.per_click && all < self.per_partition;
+            if room {
+                self.row(partition).unmatched += 1;
+                self.waiting.push((partition, postback.clone()));
+            } else {
+                told.dropped += 1;
+            }
+            reason = Some(if room { "unmatched" } else { "unmatched_full" });
+            Decision {
+                outcome: Outcome::ClickNotFound,
+                conversion: None,
+                version: 0,
+            }
+        };
+        told.verdicts.push((request, decision.outcome.clone()));
+        let logged = Logged {
+            partition,
+            offset,
+            word: word(&decision.outcome),
+            reason: reason.map(str::to_owned),
+            conversion: decision.conversion,
+            version: decision.version,
+        };
+        self.log.insert(request, logged);
+        self.now.insert(request, decision);
+    }
+
+    /// The first one with its key is the conversion, later ones are duplicates of it.
+    fn convert(&mut self, partition: usize, postback: &Postback, click: &Click) -> Decision {
+        let campaign = click.campaign;
+        let version = SETTINGS.iter().find(|settings| settings.0 == campaign);
+        let version = version.map_or(0, |settings| settings.1);
+        let first = self.conversions.iter().find(|one| {
+            one.name == postback.name && (campaign != TXID || one.txid == postback.txid)
+        });
+        if let Some(first) = first {
+            return Decision {
+                outcome: Outcome::Duplicate {
+                    campaign: first.campaign,
+                    micros: first.micros,
+                    currency: first.currency.clone(),
+                },
+                conversion: Some(first.id),
+                version,
+            };
+        }
+        self.row(partition).sequence += 1;
+        let sequence = self.row(partition).sequence;
+        self.conversions.push(Conversion {
+            id: postback.request,
+            name: postback.name.clone(),
+            campaign,
+            micros: postback.micros,
+            currency: postback.currency.to_owned(),
+            txid: postback.txid.to_owned(),
+            created: postback.minute,
+            clicked: click.minute,
+            version,
+            partition,
+            sequence,
+        });
+        Decision {
+            outcome: Outcome::Converted {
+                campaign,
+                micros: postback.micros,
+                currency: postback.currency.to_owned(),
+                minute: postback.minute,
+            },
+            conversion: Some(postback.request),
+            version,
+        }
+    }
+
+    /// What a store has to show.
+    pub fn picture(&self) -> Picture {
+        let conversions = self.conversions.iter();
+        let mut picture = Picture {
+            clicks: self.clicks.clone(),
+            conversions: conversions.map(|one| (one.id, one.clone())).collect(),
+            log: self.log.clone(),
+            now: self.now.clone(),
+            changed: self.changed.clone(),
+            waiting: self.waiting.iter().map(|(_, one)| one.request).collect(),
+            rows: self.rows.clone(),
+            ..Picture::default()
+        };
+        for one in self.clicks.values() {
+            let cell = (one.click.campaign, one.click.minute / QUARTER);
+            *picture.click_statistics.entry(cell).or_default() += 1;
+        }
+        for one in &self.conversions {
+            let cell = (one.campaign, one.created / QUARTER, one.currency.clone());
+            let sum = picture.statistics.entry(cell).or_default();
+            *sum = (sum.0 + 1, sum.1 + i128::from(one.micros));
+        }
+        picture
+    }
 }
 
-pub(super) fn placed_postbacks(
-    state: &PartitionState,
-    postbacks: &[Postback],
-) -> Vec<PlacedPostback> {
-    (state.postbacks..)
-        .zip(postbacks)
-        .map(|(offset, postback)| PlacedPostback {
-            offset,
-            postback: postback.clone(),
-        })
-        .collect()
+/// The word of the log.
+pub fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Converted { .. } => "converted",
+        Outcome::Duplicate { .. } => "duplicate",
+        Outcome::ClickNotFound => "click_not_found",
+    }
+}
+
+/// All that a store holds, by the numbers of the postbacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Picture {
+    pub clicks: BTreeMap<String, StoredClick>,
+    pub conversions: BTreeMap<u32, Conversion>,
+    pub log: BTreeMap<u32, Logged>,
+    /// After the latest step.
+    pub now: BTreeMap<u32, Decision>,
+    /// Those that a late click decided.
+    pub changed: BTreeSet<u32>,
+    pub waiting: BTreeSet<u32>,
+    /// Per campaign, quarter and currency: conversions, and their sum in millionths.
+    pub statistics: BTreeMap<(i64, u32, String), (i64, i128)>,
+    /// Clicks per campaign and quarter.
+    pub click_statistics: BTreeMap<(i64, u32), i64>,
+    pub rows: BTreeMap<usize, Row>,
+}
+
+impl Picture {
+    /// Without what depends on how the logs were cut: the order in which the conversions were
+    /// numbered, and what was said of a postback before its click came.
+    pub fn end(mut self) -> Self {
+        for conversion in self.conversions.values_mut() {
+            conversion.sequence = 0;
+        }
+        for logged in self.log.values_mut() {
+            (logged.word, logged.reason) = ("", None);
+            (logged.conversion, logged.version) = (None, 0);
+        }
+        self.changed.clear();
+        self.without_versions()
+    }
+
+    /// Without the number of commits.
+    pub fn without_versions(mut self) -> Self {
+        self.rows.values_mut().for_each(|row| row.version = 0);
+        self
+    }
+
+    /// Without how far the logs were read: what a replay must leave as it is.
+    pub fn effects(mut self) -> Self {
+        for row in self.rows.values_mut() {
+            (row.clicks, row.postbacks) = (0, 0);
+        }
+        self.without_versions()
+    }
+
+    /// Says in what a store's picture differs from this one.
+    pub fn compare(&self, found: &Self) -> Result<(), String> {
+        let mut differences = Vec::new();
+        let mut note = |text| differences.push(text);
+        entries("click", &self.clicks, &found.clicks, &mut note);
+        entries(
+            "conversion",
+            &self.conversions,
+            &found.conversions,
+            &mut note,
+        );
+        entries("log row", &self.log, &found.log, &mut note);
+        entries("outcome", &self.now, &found.now, &mut note);
+        entries("statistics", &self.statistics, &found.statistics, &mut note);
+        let (clicks, found_clicks) = (&self.click_statistics, &found.click_statistics);
+        entries("click statistics", clicks, found_clicks, &mut note);
+        entries("partition", &self.rows, &found.rows, &mut note);
+        for (what, expected, found) in [
+            ("changed later", &self.changed, &found.changed),
+            ("waiting", &self.waiting, &found.waiting),
+        ] {
+            if expected != found {
+                note(format!("{what}: {expected:?} expected, {found:?} found"));
+            }
+        }
+        if self == found {
+            return Ok(());
+        }
+        Err(differences.join("\n"))
+    }
+}
+
+fn entries<K: Ord + Debug, V: PartialEq + Debug>(
+    what: &str,
+    expected: &BTreeMap<K, V>,
+    found: &BTreeMap<K, V>,
+    note: &mut impl FnMut(String),
+) {
+    let keys: BTreeSet<&K> = expected.keys().chain(found.keys()).collect();
+    for key in keys {
+        let (expected, found) = (expected.get(key), found.get(key));
+        if expected != found {
+            note(format!(
+                "{what} {key:?}:\n  expected {expected:?}\n  found    {found:?}"
+            ));
+        }
+    }
 }

@@ -1,0 +1,401 @@
+//! However logs are cut into batches, read again and replayed, they come to what the model says.
+
+use super::history::{self, Fate, History, Part, Record, config, histories};
+use super::memory::HERE;
+use super::model::{self, Model, Picture, Told};
+use super::*;
+use crate::record::conversion::Conversion;
+use proptest::prelude::*;
+use proptest::test_runner::{TestError, TestRunner};
+use std::collections::HashMap;
+
+fn domain_click(click: &history::Click) -> Click {
+    super::click(&click.name, click.campaign, click.minute)
+}
+
+fn domain_postback(one: &history::Postback) -> Postback {
+    let txid = (!one.txid.is_empty()).then_some(one.txid);
+    let mut postback = postback(one.request, &one.name, "0", txid);
+    postback.received_at = at(one.minute);
+    postback.revenue = Revenue::from_micros(one.micros).unwrap();
+    postback.currency = Currency::normalize(one.currency);
+    postback
+}
+
+fn number(id: RequestId) -> u32 {
+    u32::try_from(id.as_uuid().as_u128()).unwrap()
+}
+
+fn minute(time: Timestamp) -> u32 {
+    let seconds = time.as_second() - at(0).as_second();
+    assert!(seconds % 60 == 0 && time.subsec_nanosecond() == 0, "{time}");
+    u32::try_from(seconds / 60).unwrap()
+}
+
+fn size(number: i64) -> usize {
+    usize::try_from(number).unwrap()
+}
+
+fn plain_outcome(outcome: &Outcome) -> model::Outcome {
+    match outcome.clone() {
+        Outcome::Converted {
+            campaign_id,
+            revenue,
+            currency,
+            created_at,
+        } => model::Outcome::Converted {
+            campaign: campaign_id,
+            micros: revenue.micros(),
+            currency: currency.to_string(),
+            minute: minute(created_at),
+        },
+        Outcome::Duplicate {
+            campaign_id,
+            revenue,
+            currency,
+        } => model::Outcome::Duplicate {
+            campaign: campaign_id,
+            micros: revenue.micros(),
+            currency: currency.to_string(),
+        },
+        Outcome::ClickNotFound => model::Outcome::ClickNotFound,
+    }
+}
+
+fn plain_conversion(one: &Conversion, (partition, sequence): (i32, i64)) -> model::Conversion {
+    model::Conversion {
+        id: number(one.conversion_id),
+        name: one.clickid.to_string(),
+        campaign: one.campaign_id,
+        micros: one.revenue.micros(),
+        currency: one.currency.to_string(),
+        txid: one.external_key().to_owned(),
+        created: minute(one.created_at),
+        clicked: minute(one.clicked_at),
+        version: one.policy_version,
+        partition: size(partition.into()),
+        sequence: size(sequence),
+    }
+}
+
+/// What the store of vectors holds. It keeps no statistics: those are the engines'.
+fn picture(store: &Store) -> Picture {
+    let clicks = store.clicks.values().map(|click| {
+        let (partition, offset) = store.places[&click.clickid];
+        let stored = model::StoredClick {
+            click: history::Click {
+                name: click.clickid.to_string(),
+                campaign: click.campaign_id,
+                minute: minute(click.clicked_at),
+            },
+            partition: size(partition.into()),
+            offset: size(offset),
+        };
+        (click.clickid.to_string(), stored)
+    });
+    let log = store.log.iter().map(|entry| {
+        let logged = model::Logged {
+            partition: size(entry.partition.into()),
+            offset: size(entry.offset),
+            word: entry.known.outcome.word(),
+            reason: entry.reason.map(str::to_owned),
+            conversion: entry.known.conversion_id.map(number),
+            version: entry.known.policy_version,
+        };
+        (number(entry.postback.request_id), logged)
+    });
+    let now = store.outcomes().into_iter().map(|(id, known)| {
+        let decision = model::Decision {
+            outcome: plain_outcome(&known.outcome),
+            conversion: known.conversion_id.map(number),
+            version: known.policy_version,
+        };
+        (number(id), decision)
+    });
+    let rows = store.states.values().map(|state| {
+        let row = model::Row {
+            version: size(state.version),
+            clicks: size(state.clicks),
+            postbacks: size(state.postbacks),
+            sequence: size(state.sequence),
+            unmatched: size(state.unmatched),
+        };
+        (size(state.partition.into()), row)
+    });
+    let conversions = store.conversions.iter().zip(&store.numbers);
+    Picture {
+        clicks: clicks.collect(),
+        conversions: conversions
+            .map(|(one, place)| plain_conversion(one, *place))
+            .map(|one| (one.id, one))
+            .collect(),
+        log: log.collect(),
+        now: now.collect(),
+        changed: store.changes.iter().map(|c| number(c.request_id)).collect(),
+        waiting: store
+            .unmatched
+            .iter()
+            .map(|one| number(one.postback.request_id))
+            .collect(),
+        rows: rows.collect(),
+        ..Picture::default()
+    }
+}
+
+fn without_statistics(mut picture: Picture) -> Picture {
+    picture.statistics.clear();
+    picture.click_statistics.clear();
+    picture
+}
+
+fn store_of(history: &History) -> Store {
+    let mut store = store();
+    store.limits = Limits {
+        unmatched_per_click: history.limits.0,
+        unmatched_per_partition: i64::try_from(history.limits.1).unwrap(),
+    };
+    store
+}
+
+/// One pass through the logs, in step with the model.
+fn pass(history: &History, store: &mut Store, model: &mut Model) -> Result<(), String> {
+    for step in history.steps() {
+        let batch = |parts: &history::Parts| -> Vec<_> {
+            let parts = (0..).zip(parts).filter(|(_, part)| !part.is_empty());
+            parts
+                .map(|(partition, part)| {
+                    let clicks = part.clicks.iter().map(domain_click).collect();
+                    let postbacks = part.postbacks.iter().map(domain_postback).collect();
+                    (partition, clicks, postbacks)
+                })
+                .collect()
+        };
+        let prepared = store.prepare(&batch(&step.parts));
+        if step.fate == Fate::Raced {
+            // Whatever it is, it must not lean on being committed.
+            store.prepare(&batch(&step.stale));
+        }
+        if !step.is_committed() {
+            continue;
+        }
+        let mut told = Told::default();
+        for (_, decided) in &prepared {
+            let verdicts = decided.verdicts.iter();
+            told.verdicts
+                .extend(verdicts.map(|one| (number(one.request_id), plain_outcome(&one.outcome))));
+            let conflicts = decided.conflicting_clicks.iter();
+            told.conflicts
+                .extend(conflicts.map(|one| (size(one.partition.into()), size(one.offset))));
+            told.dropped += decided.unmatched_dropped;
+        }
+        store.commit(prepared);
+        let expected = model.batch(&step.parts);
+        if expected != told {
+            return Err(format!(
+                "told:\n  expected {expected:?}\n  found    {told:?}"
+            ));
+        }
+        without_statistics(model.picture()).compare(&picture(store))?;
+    }
+    Ok(())
+}
+
+/// What must come of a history however it is cut: as one batch.
+fn end(history: &History) -> Picture {
+    let mut model = Model::new(history);
+    model.batch(&history.logs());
+    without_statistics(model.picture()).end()
+}
+
+fn check(history: &History) -> Result<(), String> {
+    let (mut store, mut model) = (store_of(history), Model::new(history));
+    pass(history, &mut store, &mut model)?;
+    // Where no room is left, the cut decides what waits.
+    if history.is_ample() {
+        end(history).compare(&picture(&store).end())?;
+    }
+    let before = picture(&store).effects();
+    let mut again = history.clone();
+    again.turns.reverse();
+    pass(&again, &mut store, &mut model)?;
+    before
+        .compare(&picture(&store).effects())
+        .map_err(|why| format!("after a replay: {why}"))
+}
+
+/// Runs `check` on histories; says which one, and how it failed.
+fn hold(cases: u32, check: impl Fn(&History) -> Result<(), String>) {
+    let mut runner = TestRunner::new(config(cases));
+    let result = runner.run(&histories(), |history| {
+        check(&history).map_err(TestCaseError::fail)
+    });
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(why, history)) => panic!("{why}\nin this history:{history:?}"),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn any_history_comes_to_what_the_model_says() {
+    hold(3_000, check);
+}
+
+/// One partition's logs, and for each postback how many clicks were published before it.
+#[derive(Default)]
+struct Logs {
+    clicks: Vec<Click>,
+    postbacks: Vec<Postback>,
+    before: Vec<usize>,
+}
+
+impl Logs {
+    fn of(records: &[Record]) -> Self {
+        let mut logs = Self::default();
+        for record in records {
+            match record {
+                Record::Click(click) => logs.clicks.push(domain_click(click)),
+                Record::Postback(postback) => {
+                    logs.postbacks.push(domain_postback(postback));
+                    logs.before.push(logs.clicks.len());
+                }
+            }
+        }
+        logs
+    }
+
+    /// Cut by `cuts` over and over; a batch with an unknown click reads on through every click
+    /// that was published before its last postback, as the consumer does behind its barrier.
+    fn run(&self, store: &mut Store, cuts: &[(usize, usize)]) {
+        let (mut clicks, mut postbacks) = (0, 0);
+        let mut cuts = cuts.iter().chain(&[(1, 1)]).cycle();
+        while clicks < self.clicks.len() || postbacks < self.postbacks.len() {
+            let (more_clicks, more_postbacks) = cuts.next().unwrap();
+            let mut clicks_to = (clicks + more_clicks).min(self.clicks.len());
+            let postbacks_to = (postbacks + more_postbacks).min(self.postbacks.len());
+            let part = &self.postbacks[postbacks..postbacks_to];
+            if !part.is_empty() {
+                let fresh = placed_clicks(&store.state(), &self.clicks[clicks..clicks_to]);
+                let placed = placed_postbacks(&store.state(), part);
+                let view = store.view(&fresh, &placed);
+                if !unresolved(&view, &fresh, &placed).is_empty() {
+                    clicks_to = clicks_to.max(self.before[postbacks_to - 1]);
+                }
+            }
+            store.batch(&self.clicks[clicks..clicks_to], part);
+            (clicks, postbacks) = (clicks_to, postbacks_to);
+        }
+    }
+
+    /// No postback is told that its click is unknown where that was published before it, and of
+    /// all postbacks with one key at most one is told that it is the conversion.
+    fn check(&self, store: &Store) -> Result<(), String> {
+        let mut received = HashMap::new();
+        let mut converted = HashMap::new();
+        let told = self.postbacks.iter().zip(&self.before).zip(&store.verdicts);
+        for ((postback, before), verdict) in told {
+            // A redelivered postback was received when its first record was.
+            let before = *received.entry(postback.request_id).or_insert(*before);
+            let mut published = self.clicks[..before].iter();
+            match &verdict.outcome {
+                Outcome::ClickNotFound => {
+                    if published.any(|click| click.clickid == postback.clickid) {
+                        return Err(format!("not true of #{}", number(postback.request_id)));
+                    }
+                }
+                Outcome::Converted { campaign_id, .. } => {
+                    let by_txid = *campaign_id == TXID;
+                    let key = if by_txid { postback.external_key() } else { "" };
+                    let by = converted.entry((&postback.clickid, key));
+                    if *by.or_insert(postback.request_id) != postback.request_id {
+                        return Err(format!("a second one: #{}", number(postback.request_id)));
+                    }
+                }
+                Outcome::Duplicate { .. } => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn answers_given_behind_a_barrier_are_true() {
+    hold(1_000, |history| {
+        for (partition, records) in history.published.iter().enumerate() {
+            let logs = Logs::of(records);
+            let cuts: Vec<_> = history.turns.iter().map(|t| t.take[partition]).collect();
+            let mut store = store_of(history);
+            logs.run(&mut store, &cuts);
+            logs.check(&store)?;
+        }
+        Ok(())
+    });
+}
+
+/// All cuts there are, of logs in which everything meets: a conflict, a redelivery, both
+/// policies, a late click.
+#[test]
+fn every_cut_comes_to_the_same() {
+    let click = |name: &str, campaign, minute| history::Click {
+        name: name.to_owned(),
+        campaign,
+        minute,
+    };
+    let postback = |request, name: &str, txid| history::Postback {
+        request,
+        name: name.to_owned(),
+        micros: i64::from(request),
+        currency: "USD",
+        txid,
+        minute: request,
+    };
+    let logs = Part {
+        clicks: vec![
+            click("b", TXID, 0),
+            click("a", CLICK, 1),
+            click("a", TXID, 2),
+        ],
+        postbacks: vec![
+            postback(9, "a", ""),
+            postback(2, "b", "x"),
+            postback(9, "a", ""),
+            postback(3, "a", "x"),
+            postback(4, "b", ""),
+        ],
+    };
+    let clicks: Vec<_> = logs.clicks.iter().map(domain_click).collect();
+    let postbacks: Vec<_> = logs.postbacks.iter().map(domain_postback).collect();
+    let history = History {
+        limits: (16, 100),
+        ..History::default()
+    };
+    let mut model = Model::new(&history);
+    let mut parts = history::Parts::default();
+    parts[size(HERE.into())] = logs;
+    model.batch(&parts);
+    let expected = without_statistics(model.picture()).end();
+
+    let mut leaves = 0;
+    let mut open = vec![(store(), 0, 0)];
+    while let Some((store, clicks_at, postbacks_at)) = open.pop() {
+        if (clicks_at, postbacks_at) == (clicks.len(), postbacks.len()) {
+            let found = expected.compare(&picture(&store).end());
+            found.unwrap_or_else(|why| panic!("{why}"));
+            leaves += 1;
+        }
+        for clicks_to in clicks_at..=clicks.len() {
+            for postbacks_to in postbacks_at..=postbacks.len() {
+                if (clicks_to, postbacks_to) != (clicks_at, postbacks_at) {
+                    let mut next = store.clone();
+                    next.batch(
+                        &clicks[clicks_at..clicks_to],
+                        &postbacks[postbacks_at..postbacks_to],
+                    );
+                    open.push((next, clicks_to, postbacks_to));
+                }
+            }
+        }
+    }
+    // The ordered ways of writing (3, 5) as a sum of pairs other than (0, 0).
+    assert_eq!(leaves, 2208);
+}

@@ -27,6 +27,7 @@ maven                  mvn                            downloading Kafka
 kcat                   kcat                           reading and writing topics with a foreign client
 postgresql             /usr/lib/postgresql/*/bin/initdb     running PostgreSQL
 postgresql-client      psql                           looking into PostgreSQL
+sqlite3                sqlite3                        looking into standalone's store
 php-cli                php                            comparing query parsing with PHP's
 shellcheck             shellcheck                     make lint
 docker-compose         docker-compose                 make lint: docker-compose.yml

@@ -8,8 +8,10 @@
     reason = "tests: a failed unwrap is a failed test"
 )]
 
+pub mod checker;
 pub mod directory;
 pub mod fleet;
+pub mod history;
 pub mod http;
 pub mod kcat;
 pub mod load;
@@ -17,6 +19,7 @@ pub mod process;
 pub mod real;
 pub mod run;
 pub mod stack;
+pub mod traffic;
 pub mod wait;
 
 pub use http::Answer;

@@ -170,6 +170,7 @@ pub fn missing(kafka_and_postgres: bool) -> Option<String> {
         }
     };
     need(found("kcat"), "kcat");
+    need(found("sqlite3"), "sqlite3");
     if kafka_and_postgres {
         need(found("psql"), "postgresql");
         if std::env::var_os(KAFKA).is_none() {

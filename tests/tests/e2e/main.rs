@@ -8,11 +8,13 @@
 mod answers;
 mod bad_input;
 mod body;
+mod checker;
 mod clicks;
 mod late_click;
 mod observability;
 mod outages;
 mod places;
+mod positions;
 mod readme;
 mod restart;
 mod shutdown;

@@ -2,12 +2,15 @@
 
 use crate::config::Settings;
 use crate::roles::ingress::instance;
-use crate::startup::{App, prepare_store, prepare_topics, retry, topic_admin};
+use crate::startup::{App, PATIENCE, prepare_store, prepare_topics, retry, topic_admin};
 use anyhow::Context as _;
 use postern_consumer::{
     ConsumerConfig, ConsumerMetrics, LocalVerdicts, Parts, RefusedLogger, Status, Worker,
 };
-use postern_kafka::{Connection, Producer, ProducerOptions, REJECTS, TopicAdmin};
+use postern_kafka::{
+    CLICKS, CONVERSIONS, Connection, KafkaError, Producer, ProducerOptions, REJECTS, TopicAdmin,
+    VERDICTS,
+};
 use postern_runtime::admin::Check;
 use postern_runtime::lifecycle::{Lifecycle, Stage};
 use postern_runtime::telemetry::chain;
@@ -80,7 +83,11 @@ pub fn start(
     let lifecycle = app.lifecycle.clone();
     app.lifecycle
         .spawn(Stage::Workers, "consumer start", |stop| async move {
-            let attempt = || prepare_topics(&kafka, &topics);
+            let attempt = || async {
+                let partitions = prepare_topics(&kafka, &topics).await?;
+                warm(&starter.producer)?;
+                Ok::<_, KafkaError>(partitions)
+            };
             let prepared = retry(&stop, &check, "the topics can't be used", attempt).await;
             let Some(partitions) = prepared else {
                 return Ok(());
@@ -95,6 +102,12 @@ pub fn start(
             Ok(())
         });
     Ok(())
+}
+
+/// Lets the producer find its topics before the first batch has something to say.
+fn warm(producer: &Producer) -> Result<(), KafkaError> {
+    let topics = [CLICKS, VERDICTS, CONVERSIONS, REJECTS];
+    tokio::task::block_in_place(|| producer.warm(&topics, PATIENCE))
 }
 
 struct Starter {

@@ -1,0 +1,133 @@
+//! Sums over everything: statistics to the last millionth, the numbers of the partitions.
+
+use super::evidence::{Evidence, Key, Sum};
+use super::exact;
+use super::report::{Fault, Report};
+use std::collections::BTreeMap;
+
+const UNIT: i64 = 1_000_000;
+
+/// A count, and whole units and millionths as one number.
+type Total = (i64, i128);
+
+/// Both statistics are what the conversions and the clicks add up to.
+pub(super) fn statistics(evidence: &Evidence, report: &mut Report) {
+    let mut sums: BTreeMap<Key, Total> = BTreeMap::new();
+    for stored in &evidence.store.conversions {
+        let conversion = &stored.conversion;
+        let [site, source, ..] = conversion.labels.clone();
+        let key = (
+            conversion.campaign_id,
+            exact::quarter(conversion.created_at),
+            site,
+            source,
+            Some(conversion.currency.clone()),
+            stored.partition,
+        );
+        let sum = sums.entry(key).or_default();
+        sum.0 += 1;
+        sum.1 += i128::from(conversion.micros);
+    }
+    let kept = &evidence.store.conversion_stats;
+    compare(Fault::ConversionStatistics, &sums, kept, report);
+    let mut sums: BTreeMap<Key, Total> = BTreeMap::new();
+    for click in &evidence.store.clicks {
+        let [site, source, ..] = click.labels.clone();
+        let bucket = exact::quarter(click.clicked_at.unwrap_or_default());
+        let key = (
+            click.campaign_id,
+            bucket,
+            site,
+            source,
+            None,
+            click.place.partition,
+        );
+        sums.entry(key).or_default().0 += 1;
+    }
+    compare(
+        Fault::ClickStatistics,
+        &sums,
+        &evidence.store.click_stats,
+        report,
+    );
+}
+
+fn compare(fault: Fault, sums: &BTreeMap<Key, Total>, kept: &[Sum], report: &mut Report) {
+    let mut rows: BTreeMap<&Key, Total> = BTreeMap::new();
+    for row in kept {
+        let total = i128::from(row.whole) * i128::from(UNIT) + i128::from(row.micros);
+        if rows.insert(&row.key, (row.count, total)).is_some() {
+            report.add(fault, &[&named(&row.key)], "a row stands twice");
+        }
+    }
+    for (key, sum) in sums {
+        let row = rows.remove(key).unwrap_or_default();
+        if row != *sum {
+            let sentence = format!("the statistics have {row:?}, the rows add up to {sum:?}");
+            report.add(fault, &[&named(key)], sentence);
+        }
+    }
+    for (key, row) in rows.into_iter().filter(|(_, row)| *row != (0, 0)) {
+        let sentence = format!("the statistics have {row:?} where nothing is stored");
+        report.add(fault, &[&named(key)], sentence);
+    }
+}
+
+fn named((campaign, bucket, site, source, currency, partition): &Key) -> String {
+    let currency = currency.as_deref().unwrap_or("clicks");
+    format!(
+        "campaign {campaign} from {} site {site:?} source {source:?} {currency} partition {partition}",
+        exact::printed(*bucket)
+    )
+}
+
+/// Each partition's conversions are numbered without gaps up to its sequence, and it counts its
+/// waiting postbacks.
+pub(super) fn partitions(evidence: &Evidence, report: &mut Report) {
+    let store = &evidence.store;
+    let mut numbers: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    for stored in &store.conversions {
+        numbers
+            .entry(stored.partition)
+            .or_default()
+            .push(stored.sequence);
+    }
+    let mut waiting: BTreeMap<i64, i64> = BTreeMap::new();
+    for row in &store.unmatched {
+        *waiting.entry(row.place.partition).or_default() += 1;
+    }
+    for row in &store.partitions {
+        let name = format!("partition {}", row.partition);
+        let mut numbers = numbers.remove(&row.partition).unwrap_or_default();
+        numbers.sort_unstable();
+        let count = i64::try_from(numbers.len()).unwrap_or(i64::MAX);
+        if row.sequence != count {
+            let sentence = format!(
+                "the sequence is {}, the conversions are {count}",
+                row.sequence
+            );
+            report.add(Fault::Sequence, &[&name], sentence);
+        }
+        let odd = numbers.iter().zip(1..).find(|(have, want)| **have != *want);
+        if let Some((have, want)) = odd {
+            let sentence = format!("where {want} should be stands {have}");
+            report.add(Fault::Sequence, &[&name], sentence);
+        }
+        let waiting = waiting.remove(&row.partition).unwrap_or(0);
+        if row.unmatched != waiting {
+            let sentence = format!(
+                "it counts {} waiting postbacks, there are {waiting}",
+                row.unmatched
+            );
+            report.add(Fault::Unmatched, &[&name], sentence);
+        }
+    }
+    for partition in numbers.keys().chain(waiting.keys()) {
+        let sentence = "conversions or waiting postbacks of a partition without a row";
+        report.add(
+            Fault::Sequence,
+            &[&format!("partition {partition}")],
+            sentence,
+        );
+    }
+}

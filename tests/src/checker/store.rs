@@ -1,0 +1,310 @@
+//! Reading the store: one look at all tables at one moment, by the engine's own program.
+
+use super::evidence::{
+    Click, Conversion, Logged, Partition, Place, Row, Store, Stored, Sum, Waiting,
+};
+use serde_json::Value;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// How the store is reached.
+#[derive(Clone, Debug)]
+pub enum StoreAccess {
+    /// By URL.
+    Postgres(String),
+    /// Standalone's file.
+    Sqlite(PathBuf),
+}
+
+/// Each table with its columns; those that end in `_at`, and `bucket`, are times.
+const TABLES: [(&str, &str); 9] = [
+    ("topics", "partitions"),
+    (
+        "partitions",
+        "partition, clicks, postbacks, sequence, published, unmatched",
+    ),
+    ("campaigns", "campaign_id, dedupe"),
+    (
+        "clicks",
+        "clickid, campaign_id, site_id, source, publisher_id, traffic_log_id, clicked_at, \
+         kafka_partition, kafka_offset",
+    ),
+    (
+        "conversions",
+        "conversion_id, clickid, event, campaign_id, site_id, source, publisher_id, \
+         traffic_log_id, revenue_micros, currency, currency_sent, external_id, subid0, subid1, \
+         subid2, subid3, subid4, created_at, clicked_at, policy_version, kafka_partition, sequence",
+    ),
+    (
+        "postback_log",
+        "request_id, received_at, outcome, reason, conversion_id, clickid, revenue_micros, \
+         currency, external_id, kafka_partition, kafka_offset, changed, changed_conversion",
+    ),
+    (
+        "unmatched",
+        "request_id, clickid, partition, kafka_offset, postback",
+    ),
+    (
+        "conversion_stats",
+        "campaign_id, bucket, site_id, source, currency, partition, conversions, revenue_whole, \
+         revenue_micros",
+    ),
+    (
+        "click_stats",
+        "campaign_id, bucket, site_id, source, partition, clicks",
+    ),
+];
+
+/// The log with the latest change of each row beside it.
+const LOG: &str = "(SELECT l.*, c.outcome AS changed, c.conversion_id AS changed_conversion \
+                   FROM postback_log l LEFT JOIN postback_changes c \
+                   ON c.request_id = l.request_id AND c.step = (SELECT max(step) \
+                   FROM postback_changes m WHERE m.request_id = l.request_id)) l";
+
+impl StoreAccess {
+    /// All tables, as of one moment.
+    ///
+    /// # Errors
+    ///
+    /// What the engine's program says.
+    pub fn read(&self) -> Result<Store, String> {
+        let queries: Vec<String> = TABLES
+            .iter()
+            .map(|(table, columns)| self.select(table, columns))
+            .collect();
+        let mut store = Store::default();
+        for row in self.run(&queries)? {
+            take(&mut store, &row).ok_or_else(|| format!("a row of an unknown form: {row}"))?;
+        }
+        Ok(store)
+    }
+
+    /// Where the partitions stand.
+    ///
+    /// # Errors
+    ///
+    /// What the engine's program says.
+    pub fn partitions(&self) -> Result<Vec<Partition>, String> {
+        let (table, columns) = TABLES[1];
+        let rows = self.run(&[self.select(table, columns)])?;
+        Ok(rows.iter().filter_map(partition).collect())
+    }
+
+    /// Changes something, past Postern: for tests that plant a fault.
+    pub fn execute(&self, sql: &str) {
+        let mut command = match self {
+            Self::Postgres(_) => self.psql(),
+            Self::Sqlite(path) => {
+                let mut command = Command::new("sqlite3");
+                command.args(["-bail", "-cmd", ".timeout 10000"]).arg(path);
+                command
+            }
+        };
+        output(&mut command, sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    fn select(&self, table: &str, columns: &str) -> String {
+        let column = |name: &str| {
+            let is_time = name.ends_with("_at") || name == "bucket";
+            match self {
+                Self::Postgres(_) if is_time => {
+                    format!("(extract(epoch FROM {name}) * 1000000)::bigint AS {name}")
+                }
+                _ => name.to_owned(),
+            }
+        };
+        let columns: Vec<String> = columns.split(", ").map(column).collect();
+        let from = if table == "postback_log" { LOG } else { table };
+        format!(
+            "SELECT '{table}' AS \"table\", {} FROM {from}",
+            columns.join(", ")
+        )
+    }
+
+    /// The rows of all queries, read in one transaction.
+    fn run(&self, queries: &[String]) -> Result<Vec<Value>, String> {
+        let (mut command, script) = match self {
+            Self::Postgres(_) => {
+                let mut script =
+                    "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;\n".to_owned();
+                for query in queries {
+                    script.push_str(&format!("SELECT row_to_json(t) FROM ({query}) t;\n"));
+                }
+                (self.psql(), script)
+            }
+            Self::Sqlite(path) => {
+                let mut command = Command::new("sqlite3");
+                command
+                    .args(["-readonly", "-bail", "-json", "-cmd", ".timeout 10000"])
+                    .arg(path);
+                (command, format!("BEGIN;\n{};\n", queries.join(";\n")))
+            }
+        };
+        let text = output(&mut command, &script)?;
+        let mut rows = Vec::new();
+        for value in serde_json::Deserializer::from_slice(&text).into_iter() {
+            match value.map_err(|error| format!("{command:?}: {error}"))? {
+                // One row by itself, or all of a query.
+                Value::Array(list) => rows.extend(list),
+                row => rows.push(row),
+            }
+        }
+        Ok(rows)
+    }
+
+    fn psql(&self) -> Command {
+        let mut command = Command::new("psql");
+        command.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"]);
+        if let Self::Postgres(url) = self {
+            command.arg(url);
+        }
+        command
+    }
+}
+
+fn output(command: &mut Command, script: &str) -> Result<Vec<u8>, String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    // Short enough for the pipe; one that ended early says why on its standard error.
+    let fed = child
+        .stdin
+        .take()
+        .map(|mut input| input.write_all(script.as_bytes()));
+    let output = child.wait_with_output().map_err(|e| e.to_string())?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() || !matches!(fed, Some(Ok(()))) {
+        return Err(format!("{:?}: {error}", command.get_program()));
+    }
+    Ok(output.stdout)
+}
+
+fn take(store: &mut Store, json: &Value) -> Option<()> {
+    let row = Row(json);
+    match row.text("table")?.as_str() {
+        "topics" => store.topic_partitions = row.number("partitions")?,
+        "partitions" => store.partitions.push(partition(json)?),
+        "campaigns" => {
+            if row.text("dedupe")? == "txid" {
+                store.by_external_id.insert(row.number("campaign_id")?);
+            }
+        }
+        "clicks" => store.clicks.push(Click {
+            place: kafka_place(&row)?,
+            clickid: row.text("clickid")?,
+            campaign_id: row.number("campaign_id")?,
+            labels: labels(&row)?,
+            clicked_at: Some(row.number("clicked_at")?),
+        }),
+        "conversions" => store.conversions.push(Stored {
+            partition: row.number("kafka_partition")?,
+            sequence: row.number("sequence")?,
+            conversion: conversion(&row)?,
+        }),
+        "postback_log" => store.log.push(logged(&row)?),
+        "unmatched" => store.unmatched.push(Waiting {
+            request_id: row.text("request_id")?,
+            clickid: row.text("clickid")?,
+            place: Place {
+                partition: row.number("partition")?,
+                offset: row.number("kafka_offset")?,
+            },
+            postback: row.text("postback")?,
+        }),
+        "conversion_stats" => store.conversion_stats.push(Sum {
+            key: key(&row)?,
+            count: row.number("conversions")?,
+            whole: row.number("revenue_whole")?,
+            micros: row.number("revenue_micros")?,
+        }),
+        "click_stats" => store.click_stats.push(Sum {
+            key: key(&row)?,
+            count: row.number("clicks")?,
+            whole: 0,
+            micros: 0,
+        }),
+        _ => return None,
+    }
+    Some(())
+}
+
+fn partition(json: &Value) -> Option<Partition> {
+    let row = Row(json);
+    Some(Partition {
+        partition: row.number("partition")?,
+        clicks: row.number("clicks")?,
+        postbacks: row.number("postbacks")?,
+        sequence: row.number("sequence")?,
+        published: row.number("published")?,
+        unmatched: row.number("unmatched")?,
+    })
+}
+
+fn kafka_place(row: &Row<'_>) -> Option<Place> {
+    Some(Place {
+        partition: row.number("kafka_partition")?,
+        offset: row.number("kafka_offset")?,
+    })
+}
+
+fn labels(row: &Row<'_>) -> Option<[String; 4]> {
+    Some([
+        row.text("site_id")?,
+        row.text("source")?,
+        row.text("publisher_id")?,
+        row.text("traffic_log_id")?,
+    ])
+}
+
+fn key(row: &Row<'_>) -> Option<super::evidence::Key> {
+    Some((
+        row.number("campaign_id")?,
+        row.number("bucket")?,
+        row.text("site_id")?,
+        row.text("source")?,
+        row.text("currency"),
+        row.number("partition")?,
+    ))
+}
+
+fn conversion(row: &Row<'_>) -> Option<Conversion> {
+    let subids = ["subid0", "subid1", "subid2", "subid3", "subid4"];
+    Some(Conversion {
+        conversion_id: row.text("conversion_id")?,
+        clickid: row.text("clickid")?,
+        event: row.text("event")?,
+        campaign_id: row.number("campaign_id")?,
+        labels: labels(row)?,
+        micros: row.number("revenue_micros")?,
+        currency: row.text("currency")?,
+        currency_sent: row.flag("currency_sent")?,
+        external_id: row.text("external_id"),
+        subids: subids.iter().map(|name| row.text(name)).collect(),
+        created_at: row.number("created_at")?,
+        clicked_at: row.number("clicked_at")?,
+        policy_version: row.number("policy_version")?,
+    })
+}
+
+fn logged(row: &Row<'_>) -> Option<Logged> {
+    let change = row
+        .text("changed")
+        .map(|outcome| (outcome, row.text("changed_conversion")));
+    Some(Logged {
+        request_id: row.text("request_id")?,
+        received_at: row.number("received_at")?,
+        outcome: row.text("outcome")?,
+        reason: row.text("reason"),
+        conversion_id: row.text("conversion_id"),
+        change,
+        clickid: row.text("clickid"),
+        micros: row.number("revenue_micros"),
+        currency: row.text("currency"),
+        external_id: row.text("external_id"),
+        place: kafka_place(row),
+    })
+}

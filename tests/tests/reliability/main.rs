@@ -1,0 +1,84 @@
+//! What is promised, held while callers race, processes die and partitions move: each scenario
+//! records a history that the checker holds against what is there afterwards.
+//!
+//! `POSTERN_RELIABILITY=full` runs the scenarios at their full size (`make reliability`); else
+//! they are short. One at a time, since each takes the whole machine.
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests: a failed unwrap is a failed test"
+)]
+
+mod click_first;
+mod faults;
+mod frozen;
+mod rescale;
+mod same_click;
+
+use postern_tests::checker::{self, Evidence, Installation, Options};
+use postern_tests::fleet::Fleet;
+use postern_tests::history::History;
+use postern_tests::process::Settings;
+use postern_tests::{Kind, real};
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Whether the scenarios run at their full size.
+fn full() -> bool {
+    std::env::var("POSTERN_RELIABILITY").as_deref() == Ok("full")
+}
+
+/// Runs a scenario on a fleet of its own, when no other one runs.
+fn on_fleet(kind: Kind, settings: &Settings, scenario: impl AsyncFnOnce(&mut Fleet)) {
+    static TURN: Mutex<()> = Mutex::new(());
+    if real::missing(kind == Kind::Real).is_some() {
+        return;
+    }
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    postern_tests::run::plain(async || {
+        let mut fleet = Fleet::start(kind, settings).await;
+        scenario(&mut fleet).await;
+    });
+}
+
+/// Makes tests `embedded` and `kafka_postgres` of each scenario, in a module of its name.
+macro_rules! on_fleets {
+    ($settings:expr; $($scenario:ident),+ $(,)?) => {$(
+        mod $scenario {
+            #[test]
+            fn embedded() {
+                let settings = postern_tests::process::settings($settings);
+                crate::on_fleet(postern_tests::Kind::Embedded, &settings, super::$scenario);
+            }
+
+            #[test]
+            fn kafka_postgres() {
+                let settings = postern_tests::process::settings($settings);
+                crate::on_fleet(postern_tests::Kind::Real, &settings, super::$scenario);
+            }
+        }
+    )+};
+}
+pub(crate) use on_fleets;
+
+/// Waits until everything is at rest, checks the history, and says what was seen.
+async fn check(fleet: &Fleet, name: &str, history: &History) {
+    let options = Options {
+        patience: Duration::from_secs(120),
+        sample: 500,
+        ..Options::default()
+    };
+    let evidence = Evidence::collect(&Installation::from(&fleet.stack), history, &options).await;
+    let report = checker::check(history, &evidence);
+    say(&format!(
+        "{name}, {:?}: {}\n    {report}",
+        fleet.stack.kind,
+        history.summary()
+    ));
+    report.assert_clean();
+}
+
+/// Past the capture of test output: these lines are what the run is for.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "reliability: {line}");
+}

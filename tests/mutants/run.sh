@@ -49,7 +49,7 @@ build() {
     local words
     read -ra words <<<"$1"
     if [[ ${words[0]} == postern-tests ]]; then
-        (cd "$tree" && cargo build "${cargo_flags[@]}" -p postern --features failpoints) || return
+        (cd "$tree" && cargo build "${cargo_flags[@]}" --workspace --features postern/failpoints) || return
     fi
     (cd "$tree" && cargo test "${cargo_flags[@]}" -p "${words[@]}" --no-run)
 }

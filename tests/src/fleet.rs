@@ -78,16 +78,23 @@ impl Fleet {
         self.process(who).start_again(&settings).await;
     }
 
+    /// Starts a process again, with something set at failpoints.
+    pub async fn start_with(&mut self, who: Who, failpoints: &str) {
+        let mut settings = self.stack.settings.clone();
+        settings.insert(FAILPOINTS.to_owned(), failpoints.to_owned());
+        self.process(who).start_again(&settings).await;
+    }
+
     /// Starts a process again that is to die at a failpoint, and waits until it has. Where it
-    /// doesn't come past it by itself, it is told to stop, which leads it there.
-    pub async fn die_at(&mut self, who: Who, place: &str) {
-        const BY_ITSELF: Duration = Duration::from_secs(6);
+    /// doesn't come past it by itself within `patience`, it is told to stop, which may lead it
+    /// there.
+    pub async fn die_at(&mut self, who: Who, place: &str, patience: Duration) {
         let mut settings = self.stack.settings.clone();
         let action = format!("{place}=1*return(kill)");
         settings.insert(FAILPOINTS.to_owned(), action);
         let process = self.process(who);
         process.launch_again(&settings);
-        let deadline = Instant::now() + BY_ITSELF;
+        let deadline = Instant::now() + patience;
         while process.runs() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -32,6 +32,11 @@ const SQLITE: &str = "store.written";
 /// Longer than the session timeout of the tests: a frozen consumer has lost its partitions.
 const FROZEN: Duration = Duration::from_secs(9);
 
+/// Enough to get partitions after others died: their sessions end first, one after the other.
+const SHARED_OUT: Duration = Duration::from_secs(15);
+/// How long failpoints fail now and then.
+const ROUGH: Duration = Duration::from_secs(10);
+
 struct Size {
     callers: u32,
     rate: u32,
@@ -99,13 +104,33 @@ async fn under_load(fleet: &mut Fleet) {
     if fleet.stack.kind == Kind::Embedded {
         places.push((Who::Consumer(0), SQLITE));
     }
+    // Each place fails and dawdles now and then, for a while.
+    let rough: Vec<String> = places
+        .iter()
+        .map(|(_, place)| format!("{place}=3%sleep(100)->3%return(lost)"))
+        .collect();
+    for who in [Who::Consumer(0), Who::Consumer(1), Who::Ingress(0)] {
+        fleet.process(who).kill();
+        fleet.start_with(who, &rough.join(";")).await;
+    }
+    tokio::time::sleep(ROUGH).await;
+    for who in [Who::Consumer(0), Who::Consumer(1), Who::Ingress(0)] {
+        fleet.process(who).stop().await;
+        fleet.start_again(who).await;
+    }
     for round in 0..size.rounds {
         for (who, place) in &places {
             let who = match who {
                 Who::Consumer(_) => Who::Consumer(round % 2),
                 Who::Ingress(_) => Who::Ingress(round % 2),
             };
-            fleet.die_at(who, place).await;
+            // Under load nobody is idle: only the end leads to this one.
+            let patience = if *place == "consumer.settled" {
+                SHARED_OUT
+            } else {
+                3 * SHARED_OUT
+            };
+            fleet.die_at(who, place, patience).await;
             fleet.start_again(who).await;
         }
     }

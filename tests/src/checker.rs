@@ -1,7 +1,7 @@
 //! The checker: holds what callers were told against the store, the log, the topics and the
 //! status endpoint, after everything has come to rest.
 //!
-//! ```ignore
+//! ```text
 //! let history = History::new();
 //! // … callers record every click and postback in it, faults are injected …
 //! let evidence = Evidence::collect(&Installation::from(&*stack), &history, &Options::default()).await;

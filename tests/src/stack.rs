@@ -231,6 +231,17 @@ impl Stack {
         clickid
     }
 
+    /// A new id whose records stand in a certain partition.
+    #[must_use]
+    pub fn id_in_partition(&self, wanted: i32) -> String {
+        loop {
+            let id = unique("partition");
+            if kcat::murmur2_partition(&id, self.partitions) == wanted {
+                return id;
+            }
+        }
+    }
+
     /// What status says now.
     pub async fn status(&self, request_id: &str) -> Answer {
         let target = format!("/v1/postback/status?request_id={request_id}");

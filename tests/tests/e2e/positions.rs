@@ -2,9 +2,7 @@
 
 use crate::body::converted;
 use postern_tests::checker::Installation;
-use postern_tests::kcat::murmur2_partition;
 use postern_tests::process::settings;
-use postern_tests::stack::unique;
 use postern_tests::{Kind, Stack, real, run, wait};
 
 const STOPPED: &str = r#"postern_partition_stopped{partition="0"}"#;
@@ -16,13 +14,7 @@ fn outside_the_log() {
         return;
     }
     run::alone(Kind::Real, &settings(&[]), async |stack: &mut Stack| {
-        let in_partition = |wanted: i32| loop {
-            let id = unique("position");
-            if murmur2_partition(&id, stack.partitions) == wanted {
-                break id;
-            }
-        };
-        let (stopped, other) = (in_partition(0), in_partition(1));
+        let (stopped, other) = (stack.id_in_partition(0), stack.id_in_partition(1));
         stack.click(&stopped, 1).await;
         stack.click(&other, 1).await;
         let store = Installation::from(&*stack).store;
@@ -72,7 +64,7 @@ fn outside_the_log() {
             .postback(&format!("clickid={stopped}&revenue=9"))
             .await;
         assert_eq!(again.json()["revenue"].to_string(), "2", "{again:?}");
-        let last = in_partition(0);
+        let last = stack.id_in_partition(0);
         stack.click(&last, 1).await;
         let answer = stack.postback(&format!("clickid={last}")).await;
         converted(&answer, &last, 1, "0", "USD");

@@ -256,13 +256,7 @@ async fn a_newer_record(stack: &mut Stack) {
         return;
     }
     stack.spoil();
-    let in_partition = |wanted: i32| loop {
-        let id = unique("newer");
-        if murmur2_partition(&id, stack.partitions) == wanted {
-            break id;
-        }
-    };
-    let (stopped, other) = (in_partition(0), in_partition(1));
+    let (stopped, other) = (stack.id_in_partition(0), stack.id_in_partition(1));
     stack.click(&stopped, 1).await;
     stack.click(&other, 1).await;
     let newer = br#"{"v":2,"request":{"id":"in a new place"}}"#;

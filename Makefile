@@ -13,7 +13,7 @@ help:
 	@echo 'make run          build, and serve everything in one process, data in ./data'
 	@echo 'make test         all tests; starts Kafka and PostgreSQL itself, unless POSTERN_TEST_KAFKA'
 	@echo '                  (host:port,…) and POSTERN_TEST_POSTGRES (postgres://…) name them'
-	@echo 'make reliability  races, crashes and rebalances at full size, some 40 minutes'
+	@echo 'make reliability  races, crashes and rebalances at full size, some 30 minutes'
 	@echo 'make mutants      breaks each invariant on purpose and shows that a test turns red'
 	@echo 'make lint         formatting, clippy, scripts, and what may be linked'
 	@echo 'make deny         as in lint, and security advisories; needs the network'

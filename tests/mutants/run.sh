@@ -25,6 +25,7 @@ TEXT
 work=${MUTANTS_DIR:-$root/target/mutants}
 tree=$work/tree
 log=$work/log
+rm -rf "$tree"
 mkdir -p "$tree" "$log"
 export CARGO_TARGET_DIR=$work/build CARGO_TERM_COLOR=never RUST_BACKTRACE=0
 
@@ -60,7 +61,7 @@ run_test() {
     (cd "$tree" && CI=true cargo test "${cargo_flags[@]}" -p "${words[@]}" -- --test-threads=1)
 }
 
-ran() { grep -Eq '^test result: .*[1-9][0-9]* (passed|failed)|^test result: .* [1-9][0-9]* failed' "$1"; }
+ran() { grep -Eq '^test result: .*\b[1-9][0-9]* (passed|failed)' "$1"; }
 
 patches=()
 if (($#)); then

@@ -135,14 +135,6 @@ impl Fleet {
         }
         owned
     }
-
-    /// Shows the ends of the logs, for a test that failed.
-    pub fn show(&self) {
-        self.stack.show();
-        for process in self.second_ingress.iter().chain(&self.consumers) {
-            process.show();
-        }
-    }
 }
 
 impl Drop for Fleet {

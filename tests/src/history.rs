@@ -3,7 +3,7 @@
 
 use crate::checker::said::{self, AnswerKind, Said};
 use crate::http::Answer;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -165,15 +165,6 @@ impl History {
             Err(error) => Reply::None(error.to_string()),
         };
         self.postback(sent, began, reply);
-    }
-
-    /// The clickids that the callers used.
-    #[must_use]
-    pub fn clickids(&self) -> BTreeSet<String> {
-        let recorded = self.recorded();
-        let clicks = recorded.clicks.iter().map(|click| &click.clickid);
-        let postbacks = recorded.postbacks.iter().map(|call| &call.sent.clickid);
-        clicks.chain(postbacks).cloned().collect()
     }
 
     /// How many postbacks got which kind of answer.

@@ -2,7 +2,7 @@
 //! announced a moment before or after their postback, ids that nobody knows. All of it goes into a
 //! history.
 
-use crate::history::{ClickCall, History, Reply, Sent};
+use crate::history::{History, Sent};
 use crate::http::{Answer, Connection};
 use crate::stack::{TOKEN, unique};
 use std::collections::VecDeque;
@@ -46,11 +46,7 @@ impl Caller {
         let answer = self
             .request(sent.ingress, "GET", &sent.target(), None)
             .await;
-        let reply = match &answer {
-            Ok(answer) => Reply::Answer(answer.clone()),
-            Err(error) => Reply::None(error.to_string()),
-        };
-        self.history.postback(sent, began, reply);
+        self.history.reply(sent, began, &answer);
         answer.ok()
     }
 
@@ -67,15 +63,8 @@ impl Caller {
         let body = Some(lines.as_bytes());
         let answer = self.request(ingress, "POST", "/v1/clicks", body).await;
         let acknowledged = answer.is_ok_and(|answer| answer.status == 200);
-        let at = acknowledged.then(Instant::now);
-        for clickid in clickids {
-            self.history.click(ClickCall {
-                clickid: clickid.clone(),
-                campaign_id,
-                began,
-                acknowledged: at,
-            });
-        }
+        self.history
+            .clicks(clickids, campaign_id, began, acknowledged);
         acknowledged
     }
 

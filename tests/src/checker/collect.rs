@@ -53,8 +53,6 @@ impl From<&Stack> for Installation {
 pub struct Options {
     /// How long it may take until everything is at rest.
     pub patience: Duration,
-    /// Only at what belongs to the history's clickids: where others use the same parts.
-    pub only_history: bool,
     /// How many statuses are asked for beside those of all queued postbacks.
     pub sample: usize,
 }
@@ -63,7 +61,6 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             patience: Duration::from_secs(60),
-            only_history: false,
             sample: 200,
         }
     }
@@ -102,7 +99,7 @@ impl Evidence {
                     || row.postbacks > end(&ends[1])
                     || row.published != row.sequence
             });
-            if !grown || options.only_history || Instant::now() >= deadline {
+            if !grown || Instant::now() >= deadline {
                 break (clicks, postbacks, store, unsettled);
             }
         };
@@ -112,10 +109,6 @@ impl Evidence {
             unsettled,
             ..Self::default()
         };
-        if options.only_history {
-            let ids = request_ids(history);
-            evidence.restrict(&history.clickids(), &ids);
-        }
         evidence.statuses = statuses(installation.reports, asked(history, options.sample)).await;
         evidence
     }
@@ -214,15 +207,6 @@ fn topics(clicks: &[Record], postbacks: &[Record], conversions: &[Record]) -> To
         }
     }
     topics
-}
-
-fn request_ids(history: &History) -> BTreeSet<String> {
-    let recorded = history.recorded();
-    let ids = recorded
-        .postbacks
-        .iter()
-        .filter_map(|call| call.request_id());
-    ids.map(str::to_owned).collect()
 }
 
 /// The ids of all queued postbacks, and of every so-many-th of the other decided ones.

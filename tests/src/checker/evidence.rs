@@ -177,33 +177,6 @@ pub struct Evidence {
     pub statuses: BTreeMap<String, Told>,
     /// What didn't come to rest, in a sentence each.
     pub unsettled: Vec<String>,
-    /// Only what belongs to the history's clickids; sums over everything can't be checked then.
-    pub partial: bool,
-}
-
-impl Evidence {
-    /// Keeps what belongs to these clickids and, for rows without one, to these request ids.
-    pub fn restrict(&mut self, clickids: &BTreeSet<String>, request_ids: &BTreeSet<String>) {
-        let store = &mut self.store;
-        store.clicks.retain(|one| clickids.contains(&one.clickid));
-        store
-            .conversions
-            .retain(|one| clickids.contains(&one.conversion.clickid));
-        store.log.retain(|one| match &one.clickid {
-            Some(clickid) => clickids.contains(clickid),
-            None => request_ids.contains(&one.request_id),
-        });
-        store
-            .unmatched
-            .retain(|one| clickids.contains(&one.clickid));
-        let topics = &mut self.topics;
-        topics.clicks.retain(|one| clickids.contains(&one.clickid));
-        topics
-            .postbacks
-            .retain(|one| clickids.contains(&one.clickid));
-        topics.events.retain(|one| clickids.contains(&one.clickid));
-        self.partial = true;
-    }
 }
 
 /// Fields of a JSON object, by what they must be.

@@ -66,7 +66,6 @@ async fn check(fleet: &Fleet, name: &str, history: &History) {
     let options = Options {
         patience: Duration::from_secs(120),
         sample: 500,
-        ..Options::default()
     };
     let evidence = Evidence::collect(&Installation::from(&fleet.stack), history, &options).await;
     let report = checker::check(history, &evidence);

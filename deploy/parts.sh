@@ -28,7 +28,10 @@ kcat                   kcat                           reading and writing topics
 postgresql             /usr/lib/postgresql/*/bin/initdb     running PostgreSQL
 postgresql-client      psql                           looking into PostgreSQL
 sqlite3                sqlite3                        looking into standalone's store
-php-cli                php                            comparing query parsing with PHP's
+php-cli                php                            comparing query parsing with PHP's, signing postbacks
+python3                python3                        signing postbacks
+nodejs                 node                           signing postbacks
+openssl                openssl                        signing postbacks
 shellcheck             shellcheck                     make lint
 docker-compose         docker-compose                 make lint: docker-compose.yml
 TEXT

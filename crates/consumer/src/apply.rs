@@ -5,7 +5,7 @@ use crate::Dropped;
 use crate::batch::{Batch, refused_by_store};
 use crate::metrics::ConsumerMetrics;
 use crate::worker::{Unconfirmed, Worker};
-use postern_core::decision::{PartitionState, PlacedClick, View, Writes, decide};
+use postern_core::decision::{PartitionState, PlacedClick, UnknownStatus, View, Writes, decide};
 use postern_core::partition;
 use postern_core::record::reject::{Reject, Source};
 use postern_core::record::verdict::Verdict;
@@ -13,7 +13,7 @@ use postern_failpoint::failpoint;
 use postern_kafka::{CLICKS, Record};
 use postern_runtime::telemetry::chain;
 use postern_store::{Advance, StoreError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Worker {
     /// As [`Self::apply`]; where the store refuses the content, the records go one by one from
@@ -75,6 +75,7 @@ impl Worker {
         let mut verdicts = Vec::new();
         let mut advances = Vec::new();
         let mut newer = Vec::new();
+        let mut unknown_statuses = Vec::new();
         let mut dropped = 0;
         self.metrics
             .batch_records
@@ -97,6 +98,7 @@ impl Worker {
             writes.append(decided.writes);
             verdicts.extend(decided.verdicts);
             dropped += decided.unmatched_dropped;
+            unknown_statuses.extend(decided.unknown_statuses);
             batch
                 .poison
                 .extend(decided.conflicting_clicks.iter().map(conflict));
@@ -106,8 +108,17 @@ impl Worker {
             // Every partition of the batch was stopped meanwhile: nothing of it may move.
             return Ok(());
         }
-        let counted = Counted::of(self, &writes, &verdicts, dropped);
-        let conversions = writes.conversions.clone();
+        let counted = Counted::of(self, &writes, &verdicts, dropped, unknown_statuses);
+        // What became of older conversions only the store knows whole: in these partitions the
+        // events are read from there.
+        let restated: BTreeSet<i32> = writes
+            .statuses
+            .iter()
+            .filter(|change| change.sequence.is_some())
+            .map(|change| change.partition)
+            .collect();
+        let mut conversions = writes.conversions.clone();
+        conversions.retain(|(partition, ..)| !restated.contains(partition));
         if !batch.poison.is_empty() {
             failpoint!("consumer.rejects", |_| Err(Dropped::Stopping));
             self.handle.block_on(self.emitter.rejects(&batch.poison))?;
@@ -135,6 +146,7 @@ impl Worker {
             let delivery = self.emitter.event(conversion);
             self.events.push(*partition, *sequence, delivery);
         }
+        self.republish(restated);
         failpoint!("consumer.emitted", |_| Err(Dropped::Stopping));
         for (partition, why) in newer {
             self.halt_partition(partition, why);
@@ -158,10 +170,18 @@ struct Counted {
     clicks: u64,
     misplaced: u64,
     dropped: u64,
+    observed: BTreeMap<&'static str, u64>,
+    unknown_statuses: Vec<UnknownStatus>,
 }
 
 impl Counted {
-    fn of(worker: &Worker, writes: &Writes, verdicts: &[Verdict], dropped: u64) -> Self {
+    fn of(
+        worker: &Worker,
+        writes: &Writes,
+        verdicts: &[Verdict],
+        dropped: u64,
+        unknown_statuses: Vec<UnknownStatus>,
+    ) -> Self {
         let mut outcomes = BTreeMap::new();
         for verdict in verdicts {
             *outcomes.entry(verdict.outcome.word()).or_default() += 1;
@@ -170,9 +190,17 @@ impl Counted {
             *outcomes
                 .entry(match change.known.outcome.word() {
                     "converted" => "converted_late",
+                    "updated" => "updated_late",
+                    "forbidden" => "forbidden_late",
                     _ => "duplicate_late",
                 })
                 .or_default() += 1;
+        }
+        let logged = writes.log.iter().map(|entry| &entry.observed);
+        let changed = writes.changes.iter().map(|change| &change.observed);
+        let mut observed = BTreeMap::new();
+        for check in logged.chain(changed).flatten() {
+            *observed.entry(*check).or_default() += 1;
         }
         let misplaced = worker.misplaced(&writes.clicks);
         Self {
@@ -180,6 +208,8 @@ impl Counted {
             clicks: u64::try_from(writes.clicks.len()).unwrap_or(0),
             misplaced,
             dropped,
+            observed,
+            unknown_statuses,
         }
     }
 
@@ -193,6 +223,19 @@ impl Counted {
         metrics.clicks.inc_by(self.clicks);
         metrics.misplaced_clicks.inc_by(self.misplaced);
         metrics.unmatched_dropped.inc_by(self.dropped);
+        for (check, number) in self.observed {
+            metrics.observed.with_label_values(&[check]).inc_by(number);
+        }
+        for unknown in self.unknown_statuses {
+            metrics.unknown_statuses.inc();
+            tracing::warn!(
+                request_id = %unknown.request_id,
+                campaign_id = unknown.campaign_id,
+                word = unknown.word,
+                "an unknown status word was taken as the campaign's default; say in status.words \
+                 what it means"
+            );
+        }
     }
 }
 

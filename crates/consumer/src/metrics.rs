@@ -28,6 +28,8 @@ pub struct ConsumerMetrics {
     pub(crate) stopped: IntGaugeVec,
     pub(crate) verdicts_lost: IntCounter,
     pub(crate) refused_logged: IntCounter,
+    pub(crate) observed: IntCounterVec,
+    pub(crate) unknown_statuses: IntCounter,
 }
 
 impl ConsumerMetrics {
@@ -96,6 +98,15 @@ impl ConsumerMetrics {
             refused_logged: metrics.counter(
                 "refused_logged_total",
                 "Refused postbacks written into the log.",
+            )?,
+            observed: metrics.counters(
+                "postbacks_observed_total",
+                "Postbacks taken that a check of their campaign would have refused, by check.",
+                &["check"],
+            )?,
+            unknown_statuses: metrics.counter(
+                "unknown_statuses_total",
+                "Postbacks with a status word that status.words doesn't have.",
             )?,
         })
     }

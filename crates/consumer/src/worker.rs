@@ -388,6 +388,12 @@ impl Worker {
         Ok(())
     }
 
+    /// Reads these partitions' events from the store at the next turn. Their last batch sent
+    /// none, and those before it are settled.
+    pub(crate) fn republish(&mut self, partitions: BTreeSet<i32>) {
+        self.republish.extend(partitions);
+    }
+
     /// Waits for the events of the batch before; they have usually arrived long since.
     pub(crate) fn settle_events(&mut self) {
         let (reached, failed) = self.handle.block_on(self.events.settle());

@@ -1,12 +1,14 @@
 //! Answer bodies, field by field in the order of the public API page.
 
 use crate::ids::{ClickId, RequestId};
-use crate::record::verdict::Outcome;
+use crate::record::verdict::{Forbidden, Outcome};
 use crate::request::Warning;
 use std::fmt::Display;
 
 /// Message of `click_not_found`.
 pub const CLICK_NOT_FOUND: &str = "Click with this clickid was not found";
+/// Message of `click_expired`.
+pub const CLICK_EXPIRED: &str = "Click with this clickid is too old to convert";
 /// The one sentence that a caller gets for whatever went wrong inside.
 pub const INTERNAL_ERROR: &str = "Unexpected server error";
 
@@ -40,7 +42,35 @@ pub fn of(outcome: &Outcome, clickid: &ClickId, warnings: &[Warning]) -> Vec<u8>
             .text("currency", currency.as_str())
             .warnings(warnings)
             .finish(),
+        Outcome::Updated {
+            campaign_id,
+            revenue,
+            currency,
+            status,
+        } => Body::new("ok")
+            .text("note", "updated")
+            .text("message", "Status of the conversion was changed")
+            .text("clickid", clickid.as_str())
+            .number("campaign_id", campaign_id)
+            .number("revenue", revenue)
+            .text("currency", currency.as_str())
+            .text("conversion_status", status.word())
+            .warnings(warnings)
+            .finish(),
         Outcome::ClickNotFound => error_with("click_not_found", CLICK_NOT_FOUND, warnings),
+        Outcome::ClickExpired { .. } => error_with("click_expired", CLICK_EXPIRED, warnings),
+        Outcome::Forbidden { reason, .. } => error_with("forbidden", forbidden(*reason), warnings),
+    }
+}
+
+/// What a caller has to change.
+fn forbidden(reason: Forbidden) -> &'static str {
+    match reason {
+        Forbidden::Address => "This campaign takes no postbacks from your address",
+        Forbidden::SignatureMissing => {
+            "This campaign takes signed postbacks only: sig parameter is required"
+        }
+        Forbidden::SignatureWrong => "sig is not the signature of this postback's parameters",
     }
 }
 
@@ -155,12 +185,13 @@ mod tests {
     use super::*;
     use crate::currency::Currency;
     use crate::money::Revenue;
+    use crate::status::Status;
 
     fn text(bytes: Vec<u8>) -> String {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// The bodies of the API page, to the letter but for its blanks.
+    /// The bodies of the API page, to the letter but for its blanks, and those beside it.
     #[test]
     fn bodies_are_those_of_the_api_page() {
         let clickid = ClickId::parse(b"22d69d308430f3eaaa569df11e17fb36").unwrap();
@@ -190,6 +221,36 @@ mod tests {
                 &[]
             )),
             r#"{"status":"ok","note":"duplicate","message":"Conversion for this clickid already exists","clickid":"22d69d308430f3eaaa569df11e17fb36","campaign_id":18,"revenue":1.23,"currency":"USD"}"#
+        );
+        assert_eq!(
+            text(of(
+                &Outcome::Updated {
+                    campaign_id: 18,
+                    revenue,
+                    currency: Currency::default(),
+                    status: Status::Reversed,
+                },
+                &clickid,
+                &[]
+            )),
+            r#"{"status":"ok","note":"updated","message":"Status of the conversion was changed","clickid":"22d69d308430f3eaaa569df11e17fb36","campaign_id":18,"revenue":1.23,"currency":"USD","conversion_status":"reversed"}"#
+        );
+        assert_eq!(
+            text(of(
+                &Outcome::ClickExpired { campaign_id: 18 },
+                &clickid,
+                &[]
+            )),
+            r#"{"status":"error","error":"click_expired","message":"Click with this clickid is too old to convert"}"#
+        );
+        let reason = Forbidden::SignatureWrong;
+        let forbidden = Outcome::Forbidden {
+            campaign_id: 18,
+            reason,
+        };
+        assert_eq!(
+            text(of(&forbidden, &clickid, &[])),
+            r#"{"status":"error","error":"forbidden","message":"sig is not the signature of this postback's parameters"}"#
         );
         assert_eq!(
             text(of(&Outcome::ClickNotFound, &clickid, &[])),

@@ -43,6 +43,7 @@ fn understood(text: &[u8]) -> Revenue {
     };
     let rules = Rules {
         invalid_revenue: InvalidRevenue::Php,
+        ..Rules::default()
     };
     understand(&incoming, &rules).unwrap().revenue
 }

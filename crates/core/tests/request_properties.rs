@@ -79,7 +79,10 @@ fn rules() -> impl Strategy<Value = Rules> {
         InvalidRevenue::Zero,
         InvalidRevenue::Php,
     ];
-    prop::sample::select(modes.to_vec()).prop_map(|invalid_revenue| Rules { invalid_revenue })
+    prop::sample::select(modes.to_vec()).prop_map(|invalid_revenue| Rules {
+        invalid_revenue,
+        ..Rules::default()
+    })
 }
 
 fn check_text(text: &str) {

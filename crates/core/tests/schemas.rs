@@ -4,25 +4,29 @@
 
 use jiff::Timestamp;
 use jsonschema::Validator;
+use postern_core::campaign::{Activity, Campaign, Dedupe, TrackingUrl};
 use postern_core::currency::Currency;
 use postern_core::ids::{ClickId, RequestId};
 use postern_core::money::Revenue;
+use postern_core::record::campaign::CampaignRecord;
 use postern_core::record::click::{Click, ClickRecord, barrier};
 use postern_core::record::conversion::Conversion;
 use postern_core::record::postback::{Origin, Postback};
 use postern_core::record::reject::{Reject, Source};
-use postern_core::record::verdict::{Outcome, Verdict, VerdictBatch};
+use postern_core::record::verdict::{Forbidden, Outcome, Verdict, VerdictBatch};
 use postern_core::request::{BodyKind, Incoming, InvalidRevenue, Rules, understand};
+use postern_core::status::Status;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "click",
     "barrier",
     "postback",
     "verdicts",
     "conversion",
+    "campaign",
     "reject",
 ];
 
@@ -66,6 +70,7 @@ fn reread(name: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {
         "postback" => Postback::decode(bytes).map(|record| record.encode()),
         "verdicts" => VerdictBatch::decode(bytes).map(|record| record.encode()),
         "conversion" => Conversion::decode(bytes).map(|record| record.encode()),
+        "campaign" => CampaignRecord::decode(bytes).map(|record| record.encode()),
         "reject" => Reject::decode(bytes).map(|record| record.encode()),
         other => panic!("no reader for {other}"),
     };
@@ -202,6 +207,21 @@ fn what_the_types_refuse_the_schemas_refuse() {
         ("verdicts", "/verdicts/0/outcome", json!("perhaps")),
         ("verdicts", "/verdicts/0/created_at", Value::Null),
         ("verdicts", "/verdicts/1/campaign_id", json!("18")),
+        ("verdicts", "/verdicts/3/status", json!("paid")),
+        ("verdicts", "/verdicts/5/reason", json!("mood")),
+        ("postback", "/event", json!(5)),
+        ("postback", "/status", json!("approved")),
+        (
+            "postback",
+            "/status",
+            json!({"word": "x", "status": "paid"}),
+        ),
+        ("postback", "/signature", json!({"sig": "00"})),
+        ("campaign", "/status", json!("on")),
+        ("campaign", "/tracking_url", json!("ftp://shop.example/")),
+        ("campaign", "/version", json!("3")),
+        ("conversion", "/status", json!("paid")),
+        ("conversion", "/dedupe", json!("all")),
         ("conversion", "/conversion_id", Value::Null),
         ("conversion", "/clicked_at", json!("")),
         ("conversion", "/policy_version", json!("1")),
@@ -288,9 +308,14 @@ fn postback() -> impl Strategy<Value = Postback> {
             Just("tid"),
             Just("subid0"),
             Just("subid4"),
+            Just("event"),
+            Just("goal"),
+            Just("status"),
+            Just("type"),
+            Just("sig"),
         ],
         value,
-        0..6,
+        0..9,
     );
     (clickid(), fields, request_id(), time(), origin()).prop_filter_map(
         "a postback that is understood",
@@ -305,6 +330,7 @@ fn postback() -> impl Strategy<Value = Postback> {
             };
             let rules = Rules {
                 invalid_revenue: InvalidRevenue::Php,
+                ..Rules::default()
             };
             let fields = understand(&incoming, &rules).ok()?;
             Some(Postback::new(request_id, at, fields, origin))
@@ -314,7 +340,7 @@ fn postback() -> impl Strategy<Value = Postback> {
 
 fn verdict() -> impl Strategy<Value = Verdict> {
     let values = (any::<i64>(), revenue(), currency(), time());
-    (request_id(), 0..3, values).prop_map(
+    (request_id(), 0..8_usize, values).prop_map(
         |(request_id, kind, (campaign_id, revenue, currency, created_at))| Verdict {
             request_id,
             outcome: match kind {
@@ -328,6 +354,21 @@ fn verdict() -> impl Strategy<Value = Verdict> {
                     campaign_id,
                     revenue,
                     currency,
+                },
+                2 => Outcome::Updated {
+                    campaign_id,
+                    revenue,
+                    currency,
+                    status: Status::Pending,
+                },
+                3 => Outcome::ClickExpired { campaign_id },
+                kind @ 4..7 => Outcome::Forbidden {
+                    campaign_id,
+                    reason: [
+                        Forbidden::Address,
+                        Forbidden::SignatureMissing,
+                        Forbidden::SignatureWrong,
+                    ][kind - 4],
                 },
                 _ => Outcome::ClickNotFound,
             },
@@ -359,10 +400,32 @@ proptest! {
     }
 
     #[test]
-    fn postbacks_and_conversions(postback in postback(), click in click(), version in 0..9_i64) {
+    fn postbacks_and_conversions(
+        postback in postback(),
+        click in click(),
+        version in 0..9_i64,
+        statuses in any::<bool>(),
+    ) {
         holds("postback", &validator("postback"), &postback.encode())?;
-        let conversion = Conversion::of(&postback, &click, version);
+        let mut campaign = Campaign { version, ..Campaign::default() };
+        campaign.settings.statuses = statuses;
+        campaign.settings.dedupe = Dedupe::Event;
+        let conversion = Conversion::of(&postback, &click, &campaign);
         holds("conversion", &validator("conversion"), &conversion.encode())?;
+    }
+
+    #[test]
+    fn campaigns(
+        campaign_id in 1..=i64::MAX,
+        version in 1..=i64::MAX,
+        status in prop_oneof![
+            Just(Activity::Active), Just(Activity::Paused), Just(Activity::Closed)
+        ],
+        url in proptest::option::of("https?://[a-z]{1,9}\\.example/[a-z0-9%&=?]{0,20}"),
+    ) {
+        let tracking_url = url.and_then(|url| TrackingUrl::parse(&url).ok());
+        let record = CampaignRecord { campaign_id, version, status, tracking_url };
+        holds("campaign", &validator("campaign"), &record.encode())?;
     }
 
     #[test]

@@ -186,8 +186,12 @@ fn decided(outcome: &postern_core::record::verdict::Outcome, postback: &Postback
     use postern_core::record::verdict::Outcome;
     Answer {
         status: match outcome {
-            Outcome::Converted { .. } | Outcome::Duplicate { .. } => StatusCode::OK,
+            Outcome::Converted { .. } | Outcome::Duplicate { .. } | Outcome::Updated { .. } => {
+                StatusCode::OK
+            }
             Outcome::ClickNotFound => StatusCode::NOT_FOUND,
+            Outcome::ClickExpired { .. } => StatusCode::GONE,
+            Outcome::Forbidden { .. } => StatusCode::FORBIDDEN,
         },
         body: answer::of(outcome, &postback.clickid, &postback.warnings),
         outcome: outcome.word(),

@@ -1,4 +1,5 @@
-//! Reads one partition from its end: the verdicts of one ingress.
+//! Reads one partition outside any group: from its end, as an ingress does its verdicts, or
+//! whole, as it does campaigns.
 
 use crate::client::{Connection, millis, refused};
 use crate::error::KafkaError;
@@ -8,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use std::time::Duration;
 
-/// A consumer outside any group, at the end of one partition. Blocks: give it a thread.
+/// A consumer outside any group, on one partition. Blocks: give it a thread.
 pub struct Tail {
     consumer: BaseConsumer,
     topic: String,
@@ -55,12 +56,42 @@ impl Tail {
     ///
     /// [`KafkaError::Unavailable`] where the end can't be learned.
     pub fn start(&self, partition: i32, timeout: Duration) -> Result<(), KafkaError> {
-        let (_, end) = self
-            .consumer
+        let (_, end) = self.watermarks(partition, timeout)?;
+        self.assign(partition, end)
+    }
+
+    /// Fixes the position at the partition's first record; gives its present end, which is where
+    /// a reader knows all that was there when it started.
+    ///
+    /// # Errors
+    ///
+    /// [`KafkaError::Unavailable`] where the ends can't be learned.
+    pub fn start_from_first(&self, partition: i32, timeout: Duration) -> Result<i64, KafkaError> {
+        let (first, end) = self.watermarks(partition, timeout)?;
+        self.assign(partition, first)?;
+        Ok(end)
+    }
+
+    /// The offset of the next record that [`Self::next`] would give; `None` before the first.
+    /// Past a compacted end it is ahead of the last record that was given.
+    #[must_use]
+    pub fn position(&self, partition: i32) -> Option<i64> {
+        let list = self.consumer.position().ok()?;
+        match list.find_partition(&self.topic, partition)?.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }
+    }
+
+    fn watermarks(&self, partition: i32, timeout: Duration) -> Result<(i64, i64), KafkaError> {
+        self.consumer
             .fetch_watermarks(&self.topic, partition, timeout)
-            .map_err(|error| KafkaError::Unavailable(error.to_string()))?;
+            .map_err(|error| KafkaError::Unavailable(error.to_string()))
+    }
+
+    fn assign(&self, partition: i32, offset: i64) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic, partition, Offset::Offset(end))
+        list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))
             .and_then(|()| self.consumer.assign(&list))
             .map_err(|error| KafkaError::Unavailable(error.to_string()))
     }

@@ -43,6 +43,9 @@ fn postback(number: u128) -> Postback {
         currency: Currency::USD,
         currency_sent: true,
         external_id: Some(format!("tx-{number}")),
+        event: None,
+        status: None,
+        signature: None,
         subids: [
             Some("US".to_owned()),
             Some("GoogleAds".to_owned()),

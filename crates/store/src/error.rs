@@ -20,6 +20,17 @@ pub enum StoreError {
     /// The store refuses the content: trying again can't help.
     #[error("the store refuses the batch")]
     Refused(#[source] Cause),
+    /// A campaign isn't at the version that was to be changed.
+    #[error("campaign {campaign_id} is at version {version} now: read it anew")]
+    Conflict {
+        /// Which one.
+        campaign_id: i64,
+        /// Where it is.
+        version: i64,
+    },
+    /// What was to be published was not acknowledged; it stays to be published.
+    #[error("campaigns were not published")]
+    Unpublished(#[source] Cause),
     /// The schema doesn't fit this release.
     #[error("{0}")]
     Schema(String),

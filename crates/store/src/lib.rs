@@ -18,13 +18,17 @@ mod types;
 pub use error::StoreError;
 pub use open::open;
 pub use types::{
-    Advance, Batch, Logged, LoggedState, Lookup, Migrated, RefusedPostback, RejectsAdvance, Topics,
+    AccessToken, Advance, Batch, CampaignSink, CampaignVersion, Logged, LoggedState, Lookup,
+    Migrated, RefusedPostback, RejectsAdvance, TokenRole, Topics,
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
+use postern_core::campaign::{Campaign, Change};
 use postern_core::decision::{PartitionState, View};
 use postern_core::ids::RequestId;
 use postern_core::record::conversion::Conversion;
+use std::sync::Arc;
 
 /// What the roles ask of a store. Times are bounded by the engine's statement timeout.
 #[async_trait]
@@ -61,8 +65,8 @@ pub trait Store: Send + Sync + 'static {
     /// moves the rows to `next` with `version` one higher.
     async fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
 
-    /// Up to `limit` conversions of a partition numbered above `after`, ascending, each with its
-    /// number: those whose events may not have been published.
+    /// Up to `limit` conversions, and changes of their statuses, of a partition numbered above
+    /// `after`, ascending, each with its number: those whose events may not have been published.
     async fn conversions_after(
         &self,
         partition: i32,
@@ -83,4 +87,35 @@ pub trait Store: Send + Sync + 'static {
 
     /// What the log says of a postback, after its latest step.
     async fn logged(&self, request_id: RequestId) -> Result<Option<Logged>, StoreError>;
+
+    /// A campaign; `None` where nobody set it.
+    async fn campaign(&self, campaign_id: i64) -> Result<Option<Campaign>, StoreError>;
+
+    /// Up to `limit` campaigns with ids above `after`, ascending.
+    async fn campaigns(&self, after: i64, limit: i64) -> Result<Vec<Campaign>, StoreError>;
+
+    /// What the versions of a campaign said, the newest first.
+    async fn campaign_versions(&self, campaign_id: i64)
+    -> Result<Vec<CampaignVersion>, StoreError>;
+
+    /// Sets campaigns, all or none: each gets a new version, unless it is as wanted already.
+    /// [`StoreError::Conflict`] where one isn't at the version that its change expects. Gives
+    /// them as they then stand, in the order of their ids. `at` goes into the history.
+    async fn set_campaigns(
+        &self,
+        changes: &[Change],
+        at: Timestamp,
+    ) -> Result<Vec<Campaign>, StoreError>;
+
+    /// Hands campaigns whose version isn't published to `sink`, their rows locked, and notes that
+    /// they are; gives how many. Two at once don't hand over the same one, and none is handed
+    /// over at an older version after a newer one. [`StoreError::Unpublished`] where the sink
+    /// fails: they stay to be published.
+    async fn publish_campaigns(&self, sink: Arc<dyn CampaignSink>) -> Result<usize, StoreError>;
+
+    /// Keeps an access token.
+    async fn add_token(&self, token: &AccessToken) -> Result<(), StoreError>;
+
+    /// What the token with this digest allows.
+    async fn token_role(&self, digest: &str) -> Result<Option<TokenRole>, StoreError>;
 }

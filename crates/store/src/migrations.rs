@@ -11,12 +11,20 @@ pub(crate) struct Migration {
 }
 
 /// All of them, ascending from 1 without gaps.
-pub(crate) const ALL: &[Migration] = &[Migration {
-    number: 1,
-    name: "main_path",
-    postgres: include_str!("../migrations/postgres/0001_main_path.sql"),
-    sqlite: include_str!("../migrations/sqlite/0001_main_path.sql"),
-}];
+pub(crate) const ALL: &[Migration] = &[
+    Migration {
+        number: 1,
+        name: "main_path",
+        postgres: include_str!("../migrations/postgres/0001_main_path.sql"),
+        sqlite: include_str!("../migrations/sqlite/0001_main_path.sql"),
+    },
+    Migration {
+        number: 2,
+        name: "campaigns",
+        postgres: include_str!("../migrations/postgres/0002_campaigns.sql"),
+        sqlite: include_str!("../migrations/sqlite/0002_campaigns.sql"),
+    },
+];
 
 /// The first migration that `applied`, the highest number in the store, leaves to be done.
 ///

@@ -3,20 +3,25 @@
 //! A value that can't be read was not written by this schema's releases: that is an error of the
 //! schema, which names the column.
 
-use crate::{Logged, LoggedState, StoreError};
+use crate::{Logged, LoggedState, StoreError, TokenRole};
 use jiff::Timestamp;
+use postern_core::campaign::{Campaign, Change, Dedupe, SecretChange, Settings};
 use postern_core::currency::Currency;
-use postern_core::decision::{Dedupe, Known, Policy, Stored};
+use postern_core::decision::{Known, Stored};
 use postern_core::ids::{ClickId, RequestId};
 use postern_core::money::Revenue;
 use postern_core::record::click::Click;
 use postern_core::record::conversion::Conversion;
 use postern_core::record::postback::{Origin, Postback};
-use postern_core::record::verdict::Outcome;
+use postern_core::record::verdict::{Forbidden, Outcome};
 use postern_core::request::{Fields, Warning};
+use postern_core::status::Status;
 
 /// The word that stands in the log for a postback that the ingress refused.
 pub(crate) const REFUSED: &str = "refused";
+
+/// How many campaigns are handed over in one transaction: their rows are locked meanwhile.
+pub(crate) const PUBLISHED_AT_ONCE: i64 = 100;
 
 /// The error of a column that can't be read.
 pub(crate) fn unreadable(column: &str, why: impl std::fmt::Display) -> StoreError {
@@ -33,13 +38,89 @@ fn revenue(micros: i64) -> Result<Revenue, StoreError> {
     Revenue::from_micros(micros).ok_or_else(|| unreadable("revenue_micros", "out of range"))
 }
 
-pub(crate) fn policy(version: i64, dedupe: &str) -> Result<Policy, StoreError> {
-    let dedupe = match dedupe {
-        "click" => Dedupe::Click,
-        "txid" => Dedupe::Txid,
-        other => return Err(unreadable("dedupe", other)),
+fn dedupe(word: &str) -> Result<Dedupe, StoreError> {
+    Dedupe::of(word).ok_or_else(|| unreadable("dedupe", word))
+}
+
+fn status(word: &str) -> Result<Status, StoreError> {
+    word.parse().map_err(|_| unreadable("status", word))
+}
+
+/// A row of `campaigns`.
+pub(crate) fn campaign(
+    campaign_id: i64,
+    version: i64,
+    settings: &str,
+    secret: Option<&str>,
+) -> Result<Campaign, StoreError> {
+    Campaign::stored(campaign_id, version, settings, secret)
+        .map_err(|why| unreadable("settings", format_args!("campaign {campaign_id}: {why}")))
+}
+
+/// The settings of a row of `campaign_versions`.
+pub(crate) fn settings(text: &str) -> Result<Settings, StoreError> {
+    campaign(0, 0, text, None).map(|campaign| campaign.settings)
+}
+
+/// Changes of campaigns in the order in which they are locked.
+///
+/// # Errors
+///
+/// [`StoreError::Refused`] where one stands twice.
+pub(crate) fn in_order(changes: &[Change]) -> Result<Vec<&Change>, StoreError> {
+    let mut changes: Vec<&Change> = changes.iter().collect();
+    changes.sort_by_key(|change| change.campaign_id);
+    let twice = changes
+        .windows(2)
+        .find(|pair| pair[0].campaign_id == pair[1].campaign_id);
+    if let Some(pair) = twice {
+        let why = format!("campaign {} stands twice", pair[0].campaign_id);
+        return Err(StoreError::Refused(why.into()));
+    }
+    Ok(changes)
+}
+
+/// The campaign after a change: at the same version where it is as wanted already.
+///
+/// # Errors
+///
+/// [`StoreError::Conflict`].
+pub(crate) fn apply(before: &Campaign, change: &Change) -> Result<Campaign, StoreError> {
+    if change
+        .expected
+        .is_some_and(|version| version != before.version)
+    {
+        return Err(StoreError::Conflict {
+            campaign_id: before.campaign_id,
+            version: before.version,
+        });
+    }
+    let mut after = Campaign {
+        settings: change.settings.clone(),
+        secret: match &change.secret {
+            SecretChange::Keep => before.secret.clone(),
+            SecretChange::Set(secret) => Some(secret.clone()),
+            SecretChange::Remove => None,
+        },
+        ..before.clone()
     };
-    Ok(Policy { version, dedupe })
+    // A campaign that nobody set isn't set by what it is like, but by being set.
+    if before.version == 0 || after != *before {
+        after.version += 1;
+    }
+    Ok(after)
+}
+
+/// Settings as the store keeps them.
+pub(crate) fn write_settings(settings: &Settings) -> String {
+    serde_json::Value::Object(settings.to_json()).to_string()
+}
+
+pub(crate) fn token_role(word: &str) -> Result<TokenRole, StoreError> {
+    match word {
+        "admin" => Ok(TokenRole::Admin),
+        other => Err(unreadable("role", other)),
+    }
 }
 
 /// A row of the log after its latest step, joined with the conversion that it names.
@@ -52,6 +133,10 @@ pub(crate) struct OutcomeRow<'a> {
     pub(crate) campaign_id: Option<i64>,
     pub(crate) revenue_micros: Option<i64>,
     pub(crate) currency: Option<&'a str>,
+    /// The status that the postback brought.
+    pub(crate) status: Option<&'a str>,
+    /// Why it came to this.
+    pub(crate) detail: Option<&'a str>,
 }
 
 impl OutcomeRow<'_> {
@@ -78,7 +163,23 @@ impl OutcomeRow<'_> {
                 revenue: revenue()?,
                 currency,
             },
+            "updated" => Outcome::Updated {
+                campaign_id: campaign_id()?,
+                revenue: revenue()?,
+                currency,
+                status: status(self.status.unwrap_or_default())?,
+            },
             "click_not_found" => Outcome::ClickNotFound,
+            "click_expired" => Outcome::ClickExpired {
+                campaign_id: campaign_id()?,
+            },
+            "forbidden" => Outcome::Forbidden {
+                campaign_id: campaign_id()?,
+                reason: self
+                    .detail
+                    .and_then(Forbidden::of)
+                    .ok_or_else(|| unreadable("reason", "not why a postback is forbidden"))?,
+            },
             other => return Err(unreadable("outcome", other)),
         };
         Ok(Known {
@@ -115,14 +216,17 @@ impl OutcomeRow<'_> {
     }
 }
 
-/// The campaign that an outcome names.
-pub(crate) fn campaign_of(outcome: &Outcome) -> Option<i64> {
+/// The status that an outcome brought about.
+pub(crate) fn status_of(outcome: &Outcome) -> Option<&'static str> {
     match outcome {
-        Outcome::Converted { campaign_id, .. } | Outcome::Duplicate { campaign_id, .. } => {
-            Some(*campaign_id)
-        }
-        Outcome::ClickNotFound => None,
+        Outcome::Updated { status, .. } => Some(status.word()),
+        _ => None,
     }
+}
+
+/// What was observed as the log keeps it; `None` for nothing.
+pub(crate) fn write_observed(observed: &[&str]) -> Option<String> {
+    (!observed.is_empty()).then(|| observed.join(","))
 }
 
 /// Warnings as the log keeps them; `None` for none.
@@ -139,27 +243,48 @@ fn read_warnings(text: Option<&str>) -> Result<Vec<Warning>, StoreError> {
     })
 }
 
-pub(crate) fn stored(
-    conversion_id: RequestId,
-    campaign_id: i64,
-    external_key: String,
-    revenue_micros: i64,
-    currency: &str,
-) -> Result<Stored, StoreError> {
-    Ok(Stored {
-        conversion_id,
-        campaign_id,
-        external_key,
-        revenue: revenue(revenue_micros)?,
-        currency: Currency::normalize(currency),
-    })
+/// A row of `current_conversions`, as far as duplicates need it.
+pub(crate) struct StoredRow<'a> {
+    pub(crate) conversion_id: RequestId,
+    pub(crate) campaign_id: i64,
+    pub(crate) event: &'a str,
+    pub(crate) external_id: Option<&'a str>,
+    pub(crate) dedupe: &'a str,
+    pub(crate) revenue_micros: i64,
+    pub(crate) currency: &'a str,
+    pub(crate) site_id: &'a str,
+    pub(crate) source: &'a str,
+    pub(crate) created_at: Timestamp,
+    pub(crate) status: &'a str,
+    pub(crate) status_at: Timestamp,
+    pub(crate) status_id: RequestId,
+}
+
+impl StoredRow<'_> {
+    pub(crate) fn stored(&self) -> Result<Stored, StoreError> {
+        Ok(Stored {
+            conversion_id: self.conversion_id,
+            campaign_id: self.campaign_id,
+            event_key: self.event.to_owned(),
+            external_key: self.external_id.unwrap_or_default().to_owned(),
+            dedupe: dedupe(self.dedupe)?,
+            revenue: revenue(self.revenue_micros)?,
+            currency: Currency::normalize(self.currency),
+            site_id: self.site_id.to_owned(),
+            source: self.source.to_owned(),
+            created_at: self.created_at,
+            status: status(self.status)?,
+            status_at: self.status_at,
+            status_id: self.status_id,
+        })
+    }
 }
 
 pub(crate) fn waiting(text: &str) -> Result<Postback, StoreError> {
     Postback::decode(text.as_bytes()).map_err(|why| unreadable("postback", why))
 }
 
-/// A row of `conversions`.
+/// A conversion at one of its statuses.
 pub(crate) struct ConversionRow {
     pub(crate) conversion_id: RequestId,
     pub(crate) clickid: String,
@@ -175,6 +300,10 @@ pub(crate) struct ConversionRow {
     pub(crate) created_at: Timestamp,
     pub(crate) clicked_at: Timestamp,
     pub(crate) policy_version: i64,
+    pub(crate) dedupe: String,
+    pub(crate) status: String,
+    pub(crate) status_at: Timestamp,
+    pub(crate) status_id: RequestId,
 }
 
 impl ConversionRow {
@@ -182,14 +311,18 @@ impl ConversionRow {
     pub(crate) fn conversion(self) -> Result<Conversion, StoreError> {
         let id = clickid(&self.clickid)?;
         let click = Click::from_parts(id.clone(), self.campaign_id, self.labels, self.clicked_at);
+        let currency = Currency::normalize(&self.currency);
         let fields = Fields {
             clickid: id,
             revenue: revenue(self.revenue_micros)?,
             revenue_raw: None,
-            currency: Currency::normalize(&self.currency),
+            currency: currency.clone(),
             currency_sent: self.currency_sent,
             external_id: self.external_id,
             subids: self.subids,
+            event: (!self.event.is_empty()).then_some(self.event),
+            status: None,
+            signature: None,
             warnings: Vec::new(),
         };
         let postback = Postback::new(
@@ -198,8 +331,13 @@ impl ConversionRow {
             fields,
             Origin::default(),
         );
-        let mut conversion = Conversion::of(&postback, &click, self.policy_version);
-        conversion.event = self.event;
+        let mut conversion = Conversion::of(&postback, &click, &Campaign::default());
+        conversion.currency = currency;
+        conversion.policy_version = self.policy_version;
+        conversion.dedupe = dedupe(&self.dedupe)?;
+        conversion.status = status(&self.status)?;
+        conversion.status_at = self.status_at;
+        conversion.status_id = self.status_id;
         Ok(conversion)
     }
 }

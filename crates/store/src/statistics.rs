@@ -4,8 +4,9 @@
 //! the same order.
 
 use jiff::Timestamp;
-use postern_core::decision::PlacedClick;
-use postern_core::record::conversion::Conversion;
+use postern_core::decision::{PlacedClick, Writes};
+use postern_core::money::Revenue;
+use postern_core::status::Status;
 use std::collections::BTreeMap;
 
 const MICROS_PER_UNIT: i64 = 1_000_000;
@@ -18,6 +19,8 @@ pub(crate) struct ConversionKey<'a> {
     pub(crate) site_id: &'a str,
     pub(crate) source: &'a str,
     pub(crate) currency: &'a str,
+    /// As its word sorts, so do its rows.
+    pub(crate) status: &'static str,
     pub(crate) partition: i32,
 }
 
@@ -30,6 +33,16 @@ pub(crate) struct ConversionSum {
     pub(crate) revenue_micros: i64,
 }
 
+impl ConversionSum {
+    /// One conversion more, or less where `count` is below 0.
+    fn add(&mut self, count: i64, revenue: Revenue) {
+        let micros = revenue.micros();
+        self.conversions += count;
+        self.revenue_whole += count * (micros / MICROS_PER_UNIT);
+        self.revenue_micros += count * (micros % MICROS_PER_UNIT);
+    }
+}
+
 /// What a row of `click_stats` is found by.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ClickKey<'a> {
@@ -40,26 +53,38 @@ pub(crate) struct ClickKey<'a> {
     pub(crate) partition: i32,
 }
 
-/// Sums of conversions, by the bucket of their `created_at`.
-pub(crate) fn conversions(
-    conversions: &[(i32, i64, Conversion)],
-) -> BTreeMap<ConversionKey<'_>, ConversionSum> {
+/// Sums of conversions, by the bucket of their `created_at` and their status; one whose status
+/// changed leaves the row that it counted in. Sums of nothing are left out.
+pub(crate) fn conversions(writes: &Writes) -> BTreeMap<ConversionKey<'_>, ConversionSum> {
     let mut sums = BTreeMap::<_, ConversionSum>::new();
-    for (partition, _, conversion) in conversions {
+    for (partition, _, conversion) in &writes.conversions {
         let key = ConversionKey {
             campaign_id: conversion.campaign_id,
             bucket: postern_core::time::bucket(conversion.created_at),
             site_id: &conversion.site_id,
             source: &conversion.source,
             currency: conversion.currency.as_str(),
+            status: conversion.status.word(),
             partition: *partition,
         };
-        let micros = conversion.revenue.micros();
-        let sum = sums.entry(key).or_default();
-        sum.conversions += 1;
-        sum.revenue_whole += micros / MICROS_PER_UNIT;
-        sum.revenue_micros += micros % MICROS_PER_UNIT;
+        sums.entry(key).or_default().add(1, conversion.revenue);
     }
+    for change in &writes.statuses {
+        let stored = &change.stored;
+        let key = |status: Status| ConversionKey {
+            campaign_id: stored.campaign_id,
+            bucket: postern_core::time::bucket(stored.created_at),
+            site_id: &stored.site_id,
+            source: &stored.source,
+            currency: stored.currency.as_str(),
+            status: status.word(),
+            partition: change.partition,
+        };
+        let revenue = stored.revenue;
+        sums.entry(key(change.before)).or_default().add(-1, revenue);
+        sums.entry(key(stored.status)).or_default().add(1, revenue);
+    }
+    sums.retain(|_, sum| *sum != ConversionSum::default());
     sums
 }
 

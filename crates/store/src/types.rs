@@ -1,6 +1,8 @@
 //! What the trait takes and gives.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
+use postern_core::campaign::{Campaign, Settings};
 use postern_core::decision::{Known, PartitionState, Writes};
 use postern_core::ids::{ClickId, RequestId};
 use postern_core::record::postback::Origin;
@@ -32,9 +34,9 @@ pub struct Lookup {
     /// Request ids of its postbacks: fills `View::known`, with the latest step.
     pub request_ids: Vec<RequestId>,
     /// Clickids of its clicks and postbacks: fills `clicks`, and `conversions` in the order of
-    /// their numbers, and `policies` of the campaigns that these name.
+    /// their numbers, and `campaigns` that these name.
     pub clickids: Vec<ClickId>,
-    /// Campaigns that the batch's clicks name: fills `policies`.
+    /// Campaigns that the batch's clicks name: fills `campaigns`.
     pub campaigns: Vec<i64>,
     /// Clickids of its clicks: fills `unmatched`. Left empty where nothing waits.
     pub arrived: Vec<ClickId>,
@@ -114,4 +116,58 @@ pub enum LoggedState {
         /// The sentence that the caller got.
         message: String,
     },
+}
+
+/// Hears of campaigns that are to be published.
+#[async_trait]
+pub trait CampaignSink: Send + Sync + 'static {
+    /// Publishes all of them, and comes back when all are acknowledged. Their rows are locked
+    /// meanwhile: it must not take longer than two seconds.
+    async fn publish(
+        &self,
+        campaigns: &[Campaign],
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// What a version of a campaign's settings said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CampaignVersion {
+    /// The version.
+    pub version: i64,
+    /// When it was set.
+    pub changed_at: Timestamp,
+    /// What was set.
+    pub settings: Settings,
+    /// Whether postbacks had to be signed.
+    pub secret_set: bool,
+}
+
+/// What a token allows.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum TokenRole {
+    /// Everything.
+    Admin,
+}
+
+impl TokenRole {
+    /// The word that the table uses.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// An access token, as far as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessToken {
+    /// SHA-256 of the token, in hexadecimal.
+    pub digest: String,
+    /// What it allows.
+    pub role: TokenRole,
+    /// Whose it is, for people.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
 }

@@ -24,7 +24,7 @@ const TABLES: [(&str, &str); 9] = [
         "partitions",
         "partition, clicks, postbacks, sequence, published, unmatched",
     ),
-    ("campaigns", "campaign_id, dedupe"),
+    ("campaign_settings", "campaign_id, dedupe"),
     (
         "clicks",
         "clickid, campaign_id, site_id, source, publisher_id, traffic_log_id, clicked_at, \
@@ -188,8 +188,8 @@ fn take(store: &mut Store, json: &Value) -> Option<()> {
     match row.text("table")?.as_str() {
         "topics" => store.topic_partitions = row.number("partitions")?,
         "partitions" => store.partitions.push(partition(json)?),
-        "campaigns" => {
-            if row.text("dedupe")? == "txid" {
+        "campaign_settings" => {
+            if row.text("dedupe").as_deref() == Some("txid") {
                 store.by_external_id.insert(row.number("campaign_id")?);
             }
         }

@@ -11,6 +11,7 @@ mod body;
 mod checker;
 mod clicks;
 mod late_click;
+mod ledger;
 mod observability;
 mod outages;
 mod places;

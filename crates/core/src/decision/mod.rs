@@ -3,21 +3,24 @@
 //! A pure function of the records and of the state that was committed before them. It is what
 //! makes a redelivery harmless and an answer true, so it knows neither clock nor database.
 
+mod checks;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use state::{
-    Change, Dedupe, Known, LogEntry, PartitionState, PlacedClick, PlacedPostback, Policy, Stored,
+    Change, Known, LogEntry, PartitionState, PlacedClick, PlacedPostback, StatusChange, Stored,
     Unmatched, View, Writes,
 };
 
+use crate::campaign::Campaign;
 use crate::ids::{ClickId, RequestId};
 use crate::record::click::Click;
 use crate::record::conversion::Conversion;
 use crate::record::postback::Postback;
 use crate::record::verdict::{Outcome, Verdict};
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// How many postbacks of one clickid, and of one partition, are kept until their click comes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,19 @@ pub struct Decided {
     /// Postbacks whose click is unknown and for which no room was left: they stay in the log
     /// as `click_not_found`, but a late click won't find them.
     pub unmatched_dropped: u64,
+    /// Status words that the map doesn't have; they were taken as the campaign's default.
+    pub unknown_statuses: Vec<UnknownStatus>,
+}
+
+/// A status word that nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownStatus {
+    /// The postback that brought it.
+    pub request_id: RequestId,
+    /// Its campaign.
+    pub campaign_id: i64,
+    /// The word.
+    pub word: String,
 }
 
 /// Decides `clicks` and `postbacks` of the partition that `state` stands for.
@@ -119,17 +135,17 @@ impl Turn<'_> {
         waiting.sort_by_key(|unmatched| unmatched.offset);
         for unmatched in waiting {
             let request_id = unmatched.postback.request_id;
-            let (outcome, conversion) = self.resolve(&unmatched.postback, click);
-            let known = Known {
-                conversion_id: self.settle(conversion, &unmatched.postback),
-                policy_version: self.view.policy(click.campaign_id).version,
-                outcome,
+            let Some(decision) = self.resolve(&unmatched.postback) else {
+                // The click is there.
+                continue;
             };
-            self.view.known.insert(request_id, known.clone());
+            self.view.known.insert(request_id, decision.known.clone());
             self.out.writes.changes.push(Change {
                 request_id,
-                known,
+                known: decision.known,
                 reason: "late_click",
+                detail: decision.reason,
+                observed: decision.observed,
             });
             self.out.writes.unmatched_removed.push(request_id);
             self.state.unmatched -= 1;
@@ -148,79 +164,153 @@ impl Turn<'_> {
             });
             return;
         }
-        let mut reason = None;
-        let known = match self.lookup(&postback) {
-            Found::Duplicate(stored) => Known {
-                policy_version: self.view.policy(stored.campaign_id).version,
-                conversion_id: Some(stored.conversion_id),
-                outcome: stored.as_duplicate(),
-            },
-            Found::Click(click) => {
-                let (outcome, conversion) = self.resolve(&postback, &click);
-                Known {
-                    policy_version: self.view.policy(click.campaign_id).version,
-                    conversion_id: self.settle(conversion, &postback),
-                    outcome,
-                }
-            }
-            Found::Nothing => {
-                reason = Some(self.keep_unmatched(&postback, placed.offset));
-                Known {
+        let decision = match self.resolve(&postback) {
+            Some(decision) => decision,
+            None => Decision {
+                known: Known {
                     outcome: Outcome::ClickNotFound,
                     conversion_id: None,
                     policy_version: 0,
-                }
-            }
+                },
+                reason: Some(self.keep_unmatched(&postback, placed.offset)),
+                observed: Vec::new(),
+            },
         };
         self.out.verdicts.push(Verdict {
             request_id,
-            outcome: known.outcome.clone(),
+            outcome: decision.known.outcome.clone(),
         });
-        self.view.known.insert(request_id, known.clone());
+        self.view.known.insert(request_id, decision.known.clone());
         self.out.writes.log.push(LogEntry {
             partition: self.state.partition,
             offset: placed.offset,
             postback,
-            known,
-            reason,
+            known: decision.known,
+            reason: decision.reason,
+            observed: decision.observed,
         });
     }
 
-    /// Conversions are looked up before clicks: an expired click doesn't turn a duplicate into
-    /// an unknown one.
-    fn lookup(&self, postback: &Postback) -> Found {
-        if let Some(stored) = self.view.duplicate_of(postback) {
-            return Found::Duplicate(stored.clone());
+    /// What becomes of a postback that wasn't decided before; `None` where its click is missing.
+    ///
+    /// Who may not speak is not told what is stored; what is stored comes before the click's age:
+    /// a retry of what was paid is a duplicate, however late.
+    fn resolve(&mut self, postback: &Postback) -> Option<Decision> {
+        let campaign = self.view.campaign_of(postback)?;
+        let mut observed = Vec::new();
+        let decided = |outcome, conversion_id| Known {
+            outcome,
+            conversion_id,
+            policy_version: campaign.version,
+        };
+        if let Some(reason) = checks::forgery(&campaign, postback, &mut observed) {
+            let outcome = Outcome::Forbidden {
+                campaign_id: campaign.campaign_id,
+                reason,
+            };
+            return Some(Decision {
+                known: decided(outcome, None),
+                reason: Some(reason.word()),
+                observed,
+            });
         }
-        match self.view.clicks.get(&postback.clickid) {
-            Some(click) => Found::Click(Box::new(click.clone())),
-            None => Found::Nothing,
+        if let Some(index) = self.view.same(&campaign, postback) {
+            let (outcome, conversion_id, reason) = self.repeat(&campaign, postback, index)?;
+            return Some(Decision {
+                known: decided(outcome, Some(conversion_id)),
+                reason,
+                observed,
+            });
         }
-    }
-
-    fn resolve(&self, postback: &Postback, click: &Click) -> (Outcome, Option<Conversion>) {
-        if let Some(stored) = self.view.duplicate_of(postback) {
-            return (stored.as_duplicate(), None);
+        let click = self.view.clicks.get(&postback.clickid)?;
+        if checks::is_expired(&campaign, postback, click, &mut observed) {
+            let outcome = Outcome::ClickExpired {
+                campaign_id: campaign.campaign_id,
+            };
+            return Some(Decision {
+                known: decided(outcome, None),
+                reason: None,
+                observed,
+            });
         }
-        let conversion =
-            Conversion::of(postback, click, self.view.policy(click.campaign_id).version);
+        let conversion = Conversion::of(postback, click, &campaign);
         let outcome = Outcome::Converted {
             campaign_id: conversion.campaign_id,
             revenue: conversion.revenue,
             currency: conversion.currency.clone(),
             created_at: conversion.created_at,
         };
-        (outcome, Some(conversion))
+        self.note_unknown_status(&campaign, postback);
+        let conversion_id = self.store(conversion);
+        Some(Decision {
+            known: decided(outcome, Some(conversion_id)),
+            reason: None,
+            observed,
+        })
     }
 
-    /// Takes a new conversion in; gives the id of the conversion that the outcome speaks of.
-    fn settle(&mut self, conversion: Option<Conversion>, postback: &Postback) -> Option<RequestId> {
-        let Some(conversion) = conversion else {
-            return self
-                .view
-                .duplicate_of(postback)
-                .map(|stored| stored.conversion_id);
+    /// The postback is about a conversion that is there: it changes its status, or nothing.
+    ///
+    /// A postback that names no status says nothing about it. The latest by receive time, then
+    /// by request id, holds, so one that was held up on its way undoes nothing.
+    fn repeat(
+        &mut self,
+        campaign: &Campaign,
+        postback: &Postback,
+        index: usize,
+    ) -> Option<(Outcome, RequestId, Option<&'static str>)> {
+        self.note_unknown_status(campaign, postback);
+        let stored = self.view.conversions.get_mut(&postback.clickid)?;
+        let stored = stored.get_mut(index)?;
+        let id = stored.conversion_id;
+        let said = match &postback.status {
+            Some(said) if campaign.settings.statuses => {
+                said.status.unwrap_or(campaign.settings.default_status)
+            }
+            _ => return Some((stored.as_duplicate(), id, None)),
         };
+        let before = stored.status;
+        if (postback.received_at, postback.request_id) <= (stored.status_at, stored.status_id) {
+            let reason = (said != before).then_some("superseded");
+            return Some((stored.as_duplicate(), id, reason));
+        }
+        stored.status = said;
+        stored.status_at = postback.received_at;
+        stored.status_id = postback.request_id;
+        let changed = said != before;
+        if changed {
+            self.state.sequence += 1;
+        }
+        self.out.writes.statuses.push(StatusChange {
+            partition: self.state.partition,
+            sequence: changed.then_some(self.state.sequence),
+            stored: stored.clone(),
+            before,
+            policy_version: campaign.version,
+        });
+        let outcome = if changed {
+            stored.as_updated()
+        } else {
+            stored.as_duplicate()
+        };
+        Some((outcome, id, None))
+    }
+
+    fn note_unknown_status(&mut self, campaign: &Campaign, postback: &Postback) {
+        if campaign.settings.statuses
+            && let Some(said) = &postback.status
+            && said.status.is_none()
+        {
+            self.out.unknown_statuses.push(UnknownStatus {
+                request_id: postback.request_id,
+                campaign_id: campaign.campaign_id,
+                word: said.word.clone(),
+            });
+        }
+    }
+
+    /// Takes a new conversion in; gives its id.
+    fn store(&mut self, conversion: Conversion) -> RequestId {
         let conversion_id = conversion.conversion_id;
         self.state.sequence += 1;
         self.view
@@ -232,7 +322,7 @@ impl Turn<'_> {
             .writes
             .conversions
             .push((self.state.partition, self.state.sequence, conversion));
-        Some(conversion_id)
+        conversion_id
     }
 
     fn keep_unmatched(&mut self, postback: &Postback, offset: i64) -> &'static str {
@@ -266,27 +356,52 @@ impl Turn<'_> {
     }
 }
 
-enum Found {
-    Duplicate(Stored),
-    Click(Box<Click>),
-    Nothing,
+/// What a postback comes to.
+struct Decision {
+    known: Known,
+    reason: Option<&'static str>,
+    observed: Vec<&'static str>,
 }
 
 impl View {
-    fn policy(&self, campaign_id: i64) -> Policy {
-        self.policies.get(&campaign_id).copied().unwrap_or_default()
+    /// The campaign that `postback` belongs to: its click's, or that of the conversions that
+    /// outlived their click. `None` where neither is there.
+    fn campaign_of(&self, postback: &Postback) -> Option<Arc<Campaign>> {
+        let click = self.clicks.get(&postback.clickid);
+        let campaign_id = click.map(|click| click.campaign_id).or_else(|| {
+            let stored = self.conversions.get(&postback.clickid)?;
+            Some(stored.first()?.campaign_id)
+        })?;
+        Some(match self.campaigns.get(&campaign_id) {
+            Some(campaign) => campaign.clone(),
+            // Nobody set it.
+            None => Arc::new(Campaign {
+                campaign_id,
+                ..Campaign::default()
+            }),
+        })
     }
 
-    /// The stored conversion that makes `postback` a duplicate.
-    fn duplicate_of(&self, postback: &Postback) -> Option<&Stored> {
+    /// Which of the clickid's conversions `postback` is about: of several, which a change of the
+    /// policy can leave, the one with its event and external id, else the first.
+    fn same(&self, campaign: &Campaign, postback: &Postback) -> Option<usize> {
         let stored = self.conversions.get(&postback.clickid)?;
-        let first = stored.first()?;
-        match self.policy(first.campaign_id).dedupe {
-            Dedupe::Click => Some(first),
-            Dedupe::Txid => stored
+        let (event, external) = (postback.event_key(), postback.external_key());
+        let exact = |one: &Stored| one.event_key == event && one.external_key == external;
+        let dedupe = campaign.settings.dedupe;
+        stored.iter().position(exact).or_else(|| {
+            stored
                 .iter()
-                .find(|one| one.external_key == postback.external_key()),
-        }
+                .position(|one| one.is_same(dedupe, event, external))
+        })
+    }
+
+    /// Whether nothing can be said of `postback` without its click.
+    fn lacks_click(&self, postback: &Postback) -> bool {
+        !self.clicks.contains_key(&postback.clickid)
+            && self
+                .campaign_of(postback)
+                .is_none_or(|campaign| self.same(&campaign, postback).is_none())
     }
 }
 
@@ -305,9 +420,8 @@ pub fn unresolved(
         .map(|placed| &placed.postback)
         .filter(|postback| {
             !view.known.contains_key(&postback.request_id)
-                && !view.clicks.contains_key(&postback.clickid)
-                && view.duplicate_of(postback).is_none()
                 && !fresh.contains(&postback.clickid)
+                && view.lacks_click(postback)
         })
         .filter(|postback| seen.insert(&postback.clickid))
         .map(|postback| postback.clickid.clone())

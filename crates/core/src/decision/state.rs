@@ -1,5 +1,6 @@
 //! What the decision reads and writes.
 
+use crate::campaign::{Campaign, Dedupe};
 use crate::currency::Currency;
 use crate::ids::{ClickId, RequestId};
 use crate::money::Revenue;
@@ -7,7 +8,10 @@ use crate::record::click::Click;
 use crate::record::conversion::Conversion;
 use crate::record::postback::Postback;
 use crate::record::verdict::Outcome;
+use crate::status::Status;
+use jiff::Timestamp;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Where a partition stands: the row that every transaction locks, compares and moves on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -20,31 +24,12 @@ pub struct PartitionState {
     pub clicks: i64,
     /// The next offset to read from the postbacks topic.
     pub postbacks: i64,
-    /// The number of the last conversion stored for this partition.
+    /// The number of the last conversion, or change of one's status, stored for this partition.
     pub sequence: i64,
-    /// The number of the last conversion whose event was published.
+    /// The number of the last of them whose event was published.
     pub published: i64,
     /// How many postbacks wait for their click.
     pub unmatched: i64,
-}
-
-/// How a campaign tells one conversion from the next.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub enum Dedupe {
-    /// One conversion per click.
-    #[default]
-    Click,
-    /// One per click and external id, blank being a value of its own.
-    Txid,
-}
-
-/// What a campaign asks for. The default stands for a campaign that nobody set.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Policy {
-    /// Version of the settings; 0 for none.
-    pub version: i64,
-    /// The dedupe policy.
-    pub dedupe: Dedupe,
 }
 
 /// A click and where it stood.
@@ -78,22 +63,55 @@ pub struct Unmatched {
     pub postback: Postback,
 }
 
-/// What duplicates are compared with and echo.
+/// A stored conversion, as far as later postbacks of its click need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// The conversion.
     pub conversion_id: RequestId,
     /// Its campaign.
     pub campaign_id: i64,
+    /// Its event, empty for none.
+    pub event_key: String,
     /// Its external id, empty for none.
     pub external_key: String,
+    /// The policy that it was decided by.
+    pub dedupe: Dedupe,
     /// Its revenue.
     pub revenue: Revenue,
     /// Its currency.
     pub currency: Currency,
+    /// Its site, source and time: where it counts.
+    pub site_id: String,
+    /// See `site_id`.
+    pub source: String,
+    /// See `site_id`.
+    pub created_at: Timestamp,
+    /// Its present status.
+    pub status: Status,
+    /// When the postback was received that said so last.
+    pub status_at: Timestamp,
+    /// That postback.
+    pub status_id: RequestId,
 }
 
 impl Stored {
+    /// Whether a postback with this event and external id is the same conversion under `dedupe`.
+    ///
+    /// What a conversion doesn't name, and the policy that it was decided by didn't ask for,
+    /// isn't known of it: it may be any. So a change of the policy never pays twice.
+    #[must_use]
+    pub fn is_same(&self, dedupe: Dedupe, event: &str, external: &str) -> bool {
+        let external_is = self.external_key == external
+            || (self.external_key.is_empty() && self.dedupe == Dedupe::Click);
+        let event_is =
+            self.event_key == event || (self.event_key.is_empty() && self.dedupe != Dedupe::Event);
+        match dedupe {
+            Dedupe::Click => true,
+            Dedupe::Txid => external_is,
+            Dedupe::Event => external_is && event_is,
+        }
+    }
+
     /// The outcome of a postback that this conversion makes a duplicate.
     #[must_use]
     pub fn as_duplicate(&self) -> Outcome {
@@ -103,6 +121,17 @@ impl Stored {
             currency: self.currency.clone(),
         }
     }
+
+    /// The outcome of a postback that gave it its present status.
+    #[must_use]
+    pub fn as_updated(&self) -> Outcome {
+        Outcome::Updated {
+            campaign_id: self.campaign_id,
+            revenue: self.revenue,
+            currency: self.currency.clone(),
+            status: self.status,
+        }
+    }
 }
 
 impl From<&Conversion> for Stored {
@@ -110,9 +139,17 @@ impl From<&Conversion> for Stored {
         Self {
             conversion_id: conversion.conversion_id,
             campaign_id: conversion.campaign_id,
+            event_key: conversion.event.clone(),
             external_key: conversion.external_key().to_owned(),
+            dedupe: conversion.dedupe,
             revenue: conversion.revenue,
             currency: conversion.currency.clone(),
+            site_id: conversion.site_id.clone(),
+            source: conversion.source.clone(),
+            created_at: conversion.created_at,
+            status: conversion.status,
+            status_at: conversion.status_at,
+            status_id: conversion.status_id,
         }
     }
 }
@@ -137,8 +174,8 @@ pub struct View {
     pub clicks: HashMap<ClickId, Click>,
     /// Conversions per click, in the order in which they were stored.
     pub conversions: HashMap<ClickId, Vec<Stored>>,
-    /// Settings of the campaigns concerned.
-    pub policies: HashMap<i64, Policy>,
+    /// The campaigns concerned that somebody set.
+    pub campaigns: HashMap<i64, Arc<Campaign>>,
     /// Postbacks that wait for the batch's clicks.
     pub unmatched: HashMap<ClickId, Vec<Unmatched>>,
     /// How many wait for clicks that the batch's postbacks name but its clicks don't bring.
@@ -158,6 +195,8 @@ pub struct LogEntry {
     pub known: Known,
     /// Why, where the outcome alone doesn't tell.
     pub reason: Option<&'static str>,
+    /// What would have refused it, had the campaign not only observed.
+    pub observed: Vec<&'static str>,
 }
 
 /// A later step of a logged postback.
@@ -169,15 +208,37 @@ pub struct Change {
     pub known: Known,
     /// What brought the change about.
     pub reason: &'static str,
+    /// Why it came to this, where the outcome alone doesn't tell.
+    pub detail: Option<&'static str>,
+    /// What would have refused it, had the campaign not only observed.
+    pub observed: Vec<&'static str>,
 }
 
-/// What a batch writes. Statistics follow from `clicks` and `conversions` alone.
+/// What a postback said about the status of a conversion that was there before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusChange {
+    /// The postback's partition.
+    pub partition: i32,
+    /// Its number there; `None` where it only confirms the status, which no event tells.
+    pub sequence: Option<i64>,
+    /// The conversion with its status from now on.
+    pub stored: Stored,
+    /// Its status before.
+    pub before: Status,
+    /// Version of the campaign's settings that it was decided by.
+    pub policy_version: i64,
+}
+
+/// What a batch writes. Statistics follow from `clicks`, `conversions` and `statuses` alone.
 #[derive(Clone, Debug, Default)]
 pub struct Writes {
     /// New clicks.
     pub clicks: Vec<PlacedClick>,
     /// New conversions: partition, number within it, conversion.
     pub conversions: Vec<(i32, i64, Conversion)>,
+    /// What became of conversions that were there before; never of one in `conversions`' own
+    /// row, which keeps the status that it came with.
+    pub statuses: Vec<StatusChange>,
     /// New rows of the postback log.
     pub log: Vec<LogEntry>,
     /// Later steps of logged postbacks.
@@ -193,6 +254,7 @@ impl Writes {
     pub fn append(&mut self, mut other: Self) {
         self.clicks.append(&mut other.clicks);
         self.conversions.append(&mut other.conversions);
+        self.statuses.append(&mut other.statuses);
         self.log.append(&mut other.log);
         self.changes.append(&mut other.changes);
         self.unmatched_added.append(&mut other.unmatched_added);

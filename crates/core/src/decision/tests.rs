@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod campaigns;
+mod domain;
 mod histories;
 mod history;
 mod memory;
 mod model;
 
-use self::history::{CLICK, PLAIN, SETTINGS, TXID};
+use self::history::{CLICK, EVENT, GUARDED, PLAIN, TXID};
 use self::memory::{Store, placed_clicks, placed_postbacks};
 use super::*;
 use crate::currency::Currency;
@@ -18,11 +20,7 @@ use jiff::Timestamp;
 use std::slice::from_ref;
 
 fn store() -> Store {
-    let policies = SETTINGS.map(|(campaign, version, by_txid)| {
-        let dedupe = if by_txid { Dedupe::Txid } else { Dedupe::Click };
-        (campaign, Policy { version, dedupe })
-    });
-    Store::new(&policies)
+    Store::new(history::settings().iter().map(domain::campaign))
 }
 
 fn clickid(name: &str) -> ClickId {
@@ -56,6 +54,9 @@ fn postback(number: u32, name: &str, revenue: &str, txid: Option<&str>) -> Postb
         currency_sent: true,
         external_id: txid.map(str::to_owned),
         subids: [Some(number.to_string()), None, None, None, None],
+        event: None,
+        status: None,
+        signature: None,
         warnings: Vec::new(),
     };
     Postback::new(request_id(number), at(number), fields, Origin::default())
@@ -78,7 +79,7 @@ fn a_conversion_is_a_function_of_click_and_postback() {
     store.batch(from_ref(&click), from_ref(&postback));
     assert_eq!(
         store.conversions,
-        [Conversion::of(&postback, &click, 7)],
+        [Conversion::of(&postback, &click, &store.campaigns[&TXID])],
         "with the version of the campaign's settings"
     );
     assert_eq!(store.conversions[0].conversion_id, postback.request_id);
@@ -180,7 +181,7 @@ fn by_txid_the_same_external_id_makes_a_duplicate_and_blank_is_one_of_them() {
 }
 
 #[test]
-fn where_a_campaign_went_from_txid_to_click_the_first_conversion_is_echoed() {
+fn where_a_campaign_went_from_txid_to_click_the_same_or_the_first_conversion_is_echoed() {
     let mut store = store();
     store.batch(
         &[click("a", TXID, 0)],
@@ -189,16 +190,24 @@ fn where_a_campaign_went_from_txid_to_click_the_first_conversion_is_echoed() {
             postback(3, "a", "2", Some("y")),
         ],
     );
-    let policy = Policy {
+    let settings = history::Settings {
         version: 8,
-        dedupe: Dedupe::Click,
+        ..history::unset(TXID)
     };
-    store.policies.insert(TXID, policy);
-    store.batch(&[], &[postback(4, "a", "3", Some("z"))]);
+    store.set(domain::campaign(&settings));
+    store.batch(
+        &[],
+        &[
+            postback(4, "a", "3", Some("z")),
+            postback(5, "a", "3", Some("y")),
+        ],
+    );
     assert_eq!(converted(&store), [2, 3]);
-    let known = store.known(request_id(4)).unwrap();
-    assert_eq!(known.conversion_id, Some(request_id(2)));
-    assert_eq!(known.policy_version, 8);
+    for (number, original) in [(4, 2), (5, 3)] {
+        let known = store.known(request_id(number)).unwrap();
+        assert_eq!(known.conversion_id, Some(request_id(original)));
+        assert_eq!(known.policy_version, 8);
+    }
 }
 
 #[test]

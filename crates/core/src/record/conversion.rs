@@ -1,22 +1,33 @@
 //! A conversion: what is stored, and the event that tells downstream systems of it.
 
 use super::{DecodeError, VERSION};
+use crate::campaign::{Campaign, Dedupe};
 use crate::currency::Currency;
 use crate::ids::{ClickId, RequestId};
 use crate::money::Revenue;
+use crate::status::Status;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// A stored conversion. Its id is the request id of the postback that made it.
+/// A stored conversion as it stands at one of its statuses. Its id is the request id of the
+/// postback that made it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conversion {
     #[serde(with = "super::version")]
     v: u32,
-    /// Names the conversion; the event's dedupe key.
+    /// Names the conversion.
     pub conversion_id: RequestId,
+    /// What it is worth.
+    pub status: Status,
+    /// The postback that gave it this status: the conversion's own, or a later one. Together
+    /// with `conversion_id` the event's dedupe key.
+    pub status_id: RequestId,
+    /// The receive time of that postback. Of several events of a conversion the one with the
+    /// greatest (`status_at`, `status_id`) holds.
+    pub status_at: Timestamp,
     /// The click.
     pub clickid: ClickId,
-    /// The goal that was reached; empty unless the campaign tells goals apart.
+    /// The goal that was reached, as sent; empty for none.
     pub event: String,
     /// The click's campaign.
     pub campaign_id: i64,
@@ -44,6 +55,8 @@ pub struct Conversion {
     pub clicked_at: Timestamp,
     /// Version of the campaign's settings that it was decided by; 0 where none are set.
     pub policy_version: i64,
+    /// The dedupe policy that it was decided by: what it didn't look at isn't known of it.
+    pub dedupe: Dedupe,
 }
 
 impl Conversion {
@@ -52,26 +65,41 @@ impl Conversion {
     pub fn of(
         postback: &super::postback::Postback,
         click: &super::click::Click,
-        policy_version: i64,
+        campaign: &Campaign,
     ) -> Self {
+        let settings = &campaign.settings;
+        let status = match &postback.status {
+            Some(said) if settings.statuses => said.status.unwrap_or(settings.default_status),
+            _ if settings.statuses => settings.default_status,
+            _ => Status::Approved,
+        };
+        let currency = if postback.currency_sent {
+            postback.currency.clone()
+        } else {
+            settings.default_currency.clone()
+        };
         Self {
             v: VERSION,
             conversion_id: postback.request_id,
+            status,
+            status_id: postback.request_id,
+            status_at: postback.received_at,
             clickid: postback.clickid.clone(),
-            event: String::new(),
+            event: postback.event_key().to_owned(),
             campaign_id: click.campaign_id,
             site_id: click.site_id.clone(),
             source: click.source.clone(),
             publisher_id: click.publisher_id.clone(),
             traffic_log_id: click.traffic_log_id.clone(),
             revenue: postback.revenue,
-            currency: postback.currency.clone(),
+            currency,
             currency_sent: postback.currency_sent,
             external_id: postback.external_id.clone(),
             subids: postback.subids.clone(),
             created_at: postback.received_at,
             clicked_at: click.clicked_at,
-            policy_version,
+            policy_version: campaign.version,
+            dedupe: settings.dedupe,
         }
     }
 

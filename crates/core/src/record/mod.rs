@@ -1,6 +1,7 @@
 //! What stands on the topics. Each record is JSON with a version `v`; the schemas are in
 //! docs/schemas. Unknown fields are ignored; a version newer than [`VERSION`] is not guessed at.
 
+pub mod campaign;
 pub mod click;
 pub mod conversion;
 pub mod postback;

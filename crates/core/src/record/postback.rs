@@ -1,10 +1,12 @@
 //! A postback as the ingress understood it, on its way to the consumer.
 
 use super::{DecodeError, VERSION};
+use crate::campaign::signature::Signature;
 use crate::currency::Currency;
 use crate::ids::{ClickId, RequestId};
 use crate::money::Revenue;
 use crate::request::{Fields, Warning};
+use crate::status::Said;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +56,15 @@ pub struct Postback {
     pub external_id: Option<String>,
     /// subid0 to subid4.
     pub subids: [Option<String>; 5],
+    /// The goal that was reached, as sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// What was said of the status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Said>,
+    /// What it was signed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
     /// What the caller should look at although the postback was taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
@@ -81,6 +92,9 @@ impl Postback {
             currency_sent: fields.currency_sent,
             external_id: fields.external_id,
             subids: fields.subids,
+            event: fields.event,
+            status: fields.status,
+            signature: fields.signature,
             warnings: fields.warnings,
             origin,
         }
@@ -103,10 +117,16 @@ impl Postback {
         super::encode(self)
     }
 
-    /// What uniqueness and the `txid` policy compare: the external id, blank being a value.
+    /// What uniqueness and the policies compare: the external id, blank being a value.
     #[must_use]
     pub fn external_key(&self) -> &str {
         self.external_id.as_deref().unwrap_or_default()
+    }
+
+    /// What uniqueness and the `event` policy compare: the event, blank being a value.
+    #[must_use]
+    pub fn event_key(&self) -> &str {
+        self.event.as_deref().unwrap_or_default()
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Parameters<'_>, Refusal> {
 
 /// What a raw value, which is valid JSON already, is worth. It can still fail: the escapes of a
 /// string were not looked at, and half a surrogate pair is no character.
-fn slot(raw: &str) -> Result<Slot<'_>, serde_json::Error> {
+pub(super) fn slot(raw: &str) -> Result<Slot<'_>, serde_json::Error> {
     Ok(match raw.as_bytes().first() {
         Some(b'"') if !raw.contains('\\') => {
             Slot::Text(Cow::Borrowed(&raw.as_bytes()[1..raw.len() - 1]))

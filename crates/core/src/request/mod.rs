@@ -11,6 +11,7 @@ mod json;
 mod parameters;
 pub mod query;
 mod refusal;
+mod signed;
 mod template;
 mod text;
 
@@ -21,11 +22,16 @@ pub use self::query::MAX_PARAMETERS;
 pub use self::refusal::{Refusal, Warning};
 use self::template::is_macro;
 pub use self::text::STORED_BYTES;
-pub(crate) use self::text::{is_blank, trim_blanks};
-use self::text::{quoted, stored};
+use self::text::quoted;
+pub(crate) use self::text::{is_blank, stored, trim_blanks};
+use crate::campaign::signature::Signature;
 use crate::currency::Currency;
 use crate::ids::ClickId;
 use crate::money::Revenue;
+use crate::status::{Said, StatusWords};
+
+/// Bytes that an event keeps.
+pub const EVENT_BYTES: usize = 255;
 
 /// How a body is written.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -59,9 +65,11 @@ pub enum InvalidRevenue {
 }
 
 /// The rules of an installation by which requests are understood.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     pub invalid_revenue: InvalidRevenue,
+    /// What callers' status words mean.
+    pub status_words: StatusWords,
 }
 
 /// A postback's fields, normalized.
@@ -76,6 +84,11 @@ pub struct Fields {
     pub currency_sent: bool,
     pub external_id: Option<String>,
     pub subids: [Option<String>; 5],
+    /// The goal that was reached, as sent; campaigns decide whether it means anything, as for
+    /// what follows.
+    pub event: Option<String>,
+    pub status: Option<Said>,
+    pub signature: Option<Signature>,
     pub warnings: Vec<Warning>,
 }
 
@@ -95,6 +108,9 @@ pub fn understand(incoming: &Incoming<'_>, rules: &Rules) -> Result<Fields, Refu
         currency: currency.unwrap_or_default(),
         external_id: external_id(&parameters, &mut warnings),
         subids: subids(&parameters, &mut warnings),
+        event: event(&parameters),
+        status: status(&parameters, rules),
+        signature: signed::read(incoming),
         warnings,
     })
 }
@@ -138,7 +154,7 @@ fn revenue(
             counted
         }
     };
-    let raw = (revenue.to_string() != text).then(|| stored(value).0);
+    let raw = (revenue.to_string() != text).then(|| stored(value, STORED_BYTES).0);
     Ok((revenue, raw))
 }
 
@@ -185,8 +201,22 @@ fn subids(parameters: &Parameters<'_>, warnings: &mut Vec<Warning>) -> [Option<S
     })
 }
 
+/// A macro that wasn't replaced says nothing of the event. Without a warning, and the same for
+/// the status: whether anybody asks isn't known here.
+fn event(parameters: &Parameters<'_>) -> Option<String> {
+    let mut filled = parameters.filled(Parameters::EVENT);
+    let (_, value) = filled.find(|(_, value)| !is_macro(value))?;
+    Some(stored(trim_blanks(value), EVENT_BYTES).0)
+}
+
+fn status(parameters: &Parameters<'_>, rules: &Rules) -> Option<Said> {
+    let mut filled = parameters.filled(Parameters::STATUS);
+    let (_, value) = filled.find(|(_, value)| !is_macro(value))?;
+    Some(rules.status_words.read(value))
+}
+
 fn free_text(name: &'static str, value: &[u8], warnings: &mut Vec<Warning>) -> String {
-    let (text, cut) = stored(value);
+    let (text, cut) = stored(value, STORED_BYTES);
     if cut {
         let message = format!("{name} is longer than {STORED_BYTES} bytes; the rest was cut off");
         warnings.push(Warning::new(Warning::TRUNCATED, name, message));

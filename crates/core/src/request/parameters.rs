@@ -24,7 +24,7 @@ pub(super) struct Parameters<'a>([Slot<'a>; Parameters::NAMES.len()]);
 pub(super) type Field = Range<usize>;
 
 impl<'a> Parameters<'a> {
-    pub(super) const NAMES: [&'static str; 14] = [
+    pub(super) const NAMES: [&'static str; 18] = [
         "clickid",
         "click_id",
         "revenue",
@@ -39,12 +39,19 @@ impl<'a> Parameters<'a> {
         "txid",
         "tid",
         "transaction_id",
+        "event",
+        "goal",
+        "status",
+        "type",
     ];
     pub(super) const CLICKID: Field = 0..2;
     pub(super) const REVENUE: Field = 2..5;
     pub(super) const CURRENCY: Field = 5..6;
     pub(super) const SUBIDS: Field = 6..11;
     pub(super) const EXTERNAL_ID: Field = 11..14;
+    /// From here on are names that mean something only where a campaign says so.
+    pub(super) const EVENT: Field = 14..16;
+    pub(super) const STATUS: Field = 16..18;
 
     /// Query and body read and merged: under each name the body's value wins, also an empty one,
     /// and aliases are looked at afterwards. What counts as absent in the body leaves the query's
@@ -113,9 +120,10 @@ impl<'a> Parameters<'a> {
         })
     }
 
-    /// The names under which something came that is no text.
+    /// The names under which something came that is no text, of those that mean something to
+    /// every campaign.
     pub(super) fn not_text(&self) -> impl Iterator<Item = &'static str> {
-        let slots = Self::NAMES.into_iter().zip(&self.0);
+        let slots = Self::NAMES.into_iter().zip(&self.0).take(Self::EVENT.start);
         slots
             .filter(|(_, slot)| **slot == Slot::NotText)
             .map(|(name, _)| name)

@@ -65,18 +65,11 @@ impl<'a> ParsedQuery<'a> {
 /// a parameter without a name is dropped.
 pub fn parse_str(query: &[u8]) -> ParsedQuery<'_> {
     let mut parsed = ParsedQuery::default();
-    for pair in query
-        .split(|&byte| byte == b'&')
-        .filter(|pair| !pair.is_empty())
-    {
+    for (name, value) in pairs(query) {
         if parsed.parameters.len() == MAX_PARAMETERS {
             parsed.cut = true;
             break;
         }
-        let (name, value) = match pair.iter().position(|&byte| byte == b'=') {
-            Some(sign) => (&pair[..sign], &pair[sign + 1..]),
-            None => (pair, &pair[..0]),
-        };
         let Some((name, array)) = mangle(decode(name, true)) else {
             continue;
         };
@@ -88,6 +81,17 @@ pub fn parse_str(query: &[u8]) -> ParsedQuery<'_> {
         parsed.parameters.push(Parameter { name, value });
     }
     parsed
+}
+
+/// Names and values as they were sent; one that is nothing at all is none.
+pub(super) fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    query
+        .split(|&byte| byte == b'&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| match pair.iter().position(|&byte| byte == b'=') {
+            Some(sign) => (&pair[..sign], &pair[sign + 1..]),
+            None => (pair, &pair[..0]),
+        })
 }
 
 /// `%` with two hexadecimal digits is a byte, any other `%` itself, and in a form `+` is a blank.

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use super::*;
+use crate::status::Status;
 
 fn with(rules: Rules, query: &str, body: Option<(BodyKind, &str)>) -> Result<Fields, Refusal> {
     let body = body.map(|(kind, body)| (kind, body.as_bytes()));
@@ -18,7 +19,11 @@ fn get(query: &str) -> Result<Fields, Refusal> {
 }
 
 fn mode(invalid_revenue: InvalidRevenue, query: &str) -> Fields {
-    with(Rules { invalid_revenue }, query, None).unwrap()
+    let rules = Rules {
+        invalid_revenue,
+        ..Rules::default()
+    };
+    with(rules, query, None).unwrap()
 }
 
 fn codes(fields: &Fields) -> Vec<(&str, &str)> {
@@ -36,7 +41,7 @@ fn refused(query: &str) -> &'static str {
 #[test]
 fn understands_the_full_postback() {
     let fields = get(
-        "clickid=abc&revenue=1.20&currency=eur&txid=T+1&subid0=US&subid1=a%26b&subid4=&status=x",
+        "clickid=abc&revenue=1.20&currency=eur&txid=T+1&subid0=US&subid1=a%26b&subid4=&other=x",
     )
     .unwrap();
     assert_eq!(
@@ -55,6 +60,9 @@ fn understands_the_full_postback() {
                 None,
                 Some(String::new())
             ],
+            event: None,
+            status: None,
+            signature: None,
             warnings: vec![],
         }
     );
@@ -226,6 +234,7 @@ fn macros_are_refused_where_they_matter() {
     }
     let rules = Rules {
         invalid_revenue: InvalidRevenue::Php,
+        ..Rules::default()
     };
     let refusal = with(rules, "clickid=a&payout={payout}", None).unwrap_err();
     assert_eq!(refusal, Refusal::unresolved("payout", b"{payout}"));
@@ -312,4 +321,23 @@ fn too_many_parameters_are_refused() {
     let many = "a=1&".repeat(MAX_PARAMETERS);
     assert_eq!(refused(&format!("{many}clickid=a")), "too_many_parameters");
     assert!(get(&format!("clickid=a&{}", &many[4..])).is_ok());
+}
+
+#[test]
+fn events_and_statuses_are_kept_as_sent_and_warn_of_nothing() {
+    let fields = get("clickid=a&goal=+Lead+&event=&type=SALE&status={status}").unwrap();
+    assert_eq!(fields.event.as_deref(), Some("Lead"));
+    let said = fields.status.unwrap();
+    assert_eq!(
+        (said.word.as_str(), said.status),
+        ("SALE", Some(Status::Approved))
+    );
+    let fields = get("clickid=a&event[]=x&status[]=y&goal={goal}&type=odd").unwrap();
+    assert_eq!(fields.event, None);
+    assert_eq!(fields.status.unwrap().status, None);
+    assert_eq!(fields.warnings, []);
+    let long = format!("clickid=a&event={}", "é".repeat(200));
+    let fields = get(&long).unwrap();
+    assert_eq!(fields.event.unwrap().len(), 254);
+    assert_eq!(fields.warnings, []);
 }

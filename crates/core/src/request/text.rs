@@ -22,10 +22,10 @@ pub(crate) fn trim_blanks(bytes: &[u8]) -> &[u8] {
     &bytes[start..end]
 }
 
-/// A text as the store can hold it: invalid UTF-8 and NUL become U+FFFD, what goes over
-/// [`STORED_BYTES`] is cut off at a character boundary. The flag says whether anything was cut.
-pub(crate) fn stored(bytes: &[u8]) -> (String, bool) {
-    let mut text = String::with_capacity(bytes.len().min(STORED_BYTES));
+/// A text as the store can hold it: invalid UTF-8 and NUL become U+FFFD, what goes over `limit`
+/// bytes is cut off at a character boundary. The flag says whether anything was cut.
+pub(crate) fn stored(bytes: &[u8], limit: usize) -> (String, bool) {
+    let mut text = String::with_capacity(bytes.len().min(limit));
     for chunk in bytes.utf8_chunks() {
         let broken = (!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
         for character in chunk.valid().chars().chain(broken) {
@@ -34,7 +34,7 @@ pub(crate) fn stored(bytes: &[u8]) -> (String, bool) {
             } else {
                 character
             };
-            if text.len() + character.len_utf8() > STORED_BYTES {
+            if text.len() + character.len_utf8() > limit {
                 return (text, true);
             }
             text.push(character);
@@ -75,6 +75,10 @@ mod tests {
         assert_eq!(trim_blanks(b""), b"");
         assert_eq!(trim_blanks(b"\0a\0"), b"\0a\0");
         assert_eq!(trim_blanks("\u{a0}".as_bytes()), "\u{a0}".as_bytes());
+    }
+
+    fn stored(bytes: &[u8]) -> (String, bool) {
+        super::stored(bytes, STORED_BYTES)
     }
 
     #[test]

@@ -5,14 +5,16 @@ mod raw;
 
 use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
+use postern_core::campaign;
 use postern_core::decision::Limits;
 use postern_core::request::Rules;
+use postern_core::status::StatusWords;
 use postern_ingress::{AnswerMode, IngressConfig};
 use postern_kafka::{ClientOptions, Connection, Options, Retention, TopicPlan};
 use postern_runtime::http::HttpLimits;
 use postern_runtime::settings::{self, Secret};
 use postern_runtime::telemetry::LogFormat;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 #[cfg(feature = "standalone")]
 use std::path::PathBuf;
@@ -189,6 +191,7 @@ fn ingress(raw: &raw::Raw) -> anyhow::Result<IngressConfig> {
             .collect::<anyhow::Result<_>>()?,
         rules: Rules {
             invalid_revenue: raw.revenue.invalid,
+            status_words: status_words(raw)?,
         },
         clicks_token,
         max_in_flight: raw.http.max_in_flight,
@@ -199,14 +202,20 @@ fn ingress(raw: &raw::Raw) -> anyhow::Result<IngressConfig> {
     })
 }
 
-/// A network, or an address that stands for itself.
 fn network(text: &str) -> anyhow::Result<IpNet> {
-    text.trim()
-        .parse::<IpNet>()
-        .or_else(|_| text.trim().parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| {
-            anyhow::anyhow!("http.trusted_proxies: {text:?} is neither an address nor a network")
-        })
+    campaign::network(text).map_err(|why| anyhow::anyhow!("http.trusted_proxies: {why}"))
+}
+
+/// The common words, and what the configuration says beside them.
+fn status_words(raw: &raw::Raw) -> anyhow::Result<StatusWords> {
+    let mut words = StatusWords::default();
+    for (word, status) in &raw.status.words.0 {
+        let status = status
+            .parse()
+            .with_context(|| format!("status.words.{word}"))?;
+        words.set(word, status).context("status.words")?;
+    }
+    Ok(words)
 }
 
 fn kafka(raw: &raw::Raw, role: Role) -> anyhow::Result<Kafka> {

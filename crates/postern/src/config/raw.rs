@@ -41,6 +41,7 @@ section!(Raw {
     clicks: Clicks = Clicks::default(),
     answer: Answer = Answer::default(),
     revenue: Revenue = Revenue::default(),
+    status: Status = Status::default(),
     refusals: Refusals = Refusals::default(),
     consumer: Consumer = Consumer::default(),
     unmatched: Unmatched = Unmatched::default(),
@@ -114,6 +115,10 @@ pub enum AnswerMode {
 
 section!(Revenue {
     invalid: InvalidRevenue = InvalidRevenue::Reject,
+});
+
+section!(Status {
+    words: Options = Options::default(),
 });
 
 section!(Refusals {

@@ -8,21 +8,27 @@
 //! here is read again from it, while a store that outlived its broker's last records would stand
 //! at offsets that the broker gives to others.
 
+mod campaigns;
 mod error;
 mod lane;
 mod migrate;
 mod read;
 mod write;
 
+use crate::parts;
 use crate::{
-    Batch, Logged, Lookup, Migrated, RefusedPostback, RejectsAdvance, Store, StoreError, Topics,
+    AccessToken, Batch, CampaignSink, CampaignVersion, Logged, Lookup, Migrated, RefusedPostback,
+    RejectsAdvance, Store, StoreError, TokenRole, Topics,
 };
 use async_trait::async_trait;
+use jiff::Timestamp;
 use lane::{Lane, finish};
+use postern_core::campaign::{Campaign, Change};
 use postern_core::decision::{PartitionState, View};
 use postern_core::ids::RequestId;
 use postern_core::record::conversion::Conversion;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A store in one file.
 pub struct LiteStore {
@@ -140,6 +146,58 @@ impl Store for LiteStore {
     async fn logged(&self, request_id: RequestId) -> Result<Option<Logged>, StoreError> {
         self.reader
             .run(move |session| read::logged(session, request_id))
+            .await
+    }
+
+    async fn campaign(&self, campaign_id: i64) -> Result<Option<Campaign>, StoreError> {
+        self.reader
+            .run(move |session| Ok(campaigns::of(session, &[campaign_id])?.pop()))
+            .await
+    }
+
+    async fn campaigns(&self, after: i64, limit: i64) -> Result<Vec<Campaign>, StoreError> {
+        self.reader
+            .run(move |session| campaigns::page(session, after, limit))
+            .await
+    }
+
+    async fn campaign_versions(
+        &self,
+        campaign_id: i64,
+    ) -> Result<Vec<CampaignVersion>, StoreError> {
+        self.reader
+            .run(move |session| campaigns::versions(session, campaign_id))
+            .await
+    }
+
+    async fn set_campaigns(
+        &self,
+        changes: &[Change],
+        at: Timestamp,
+    ) -> Result<Vec<Campaign>, StoreError> {
+        let changes = changes.to_vec();
+        self.writer
+            .run(move |session| campaigns::set(session, &changes, at))
+            .await
+    }
+
+    async fn publish_campaigns(&self, sink: Arc<dyn CampaignSink>) -> Result<usize, StoreError> {
+        self.writer
+            .run(move |session| campaigns::publish(session, parts::PUBLISHED_AT_ONCE, &*sink))
+            .await
+    }
+
+    async fn add_token(&self, token: &AccessToken) -> Result<(), StoreError> {
+        let token = token.clone();
+        self.writer
+            .run(move |session| campaigns::add_token(session, &token))
+            .await
+    }
+
+    async fn token_role(&self, digest: &str) -> Result<Option<TokenRole>, StoreError> {
+        let digest = digest.to_owned();
+        self.reader
+            .run(move |session| campaigns::token_role(session, &digest))
             .await
     }
 }

@@ -1,13 +1,16 @@
 //! What the store knows. Sets of keys go in as one JSON array each.
 
+use super::campaigns;
 use super::lane::{Columns, Session};
-use crate::parts::{self, ConversionRow, OutcomeRow};
+use crate::parts::{self, ConversionRow, OutcomeRow, StoredRow};
 use crate::{Logged, Lookup, StoreError};
 use libsql::Value;
-use postern_core::decision::{PartitionState, Unmatched, View};
+use postern_core::decision::{PartitionState, Stored, Unmatched, View};
 use postern_core::ids::{ClickId, RequestId};
 use postern_core::record::click::Click;
 use postern_core::record::conversion::Conversion;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 const PARTITIONS: &str = "\
 SELECT partition, version, clicks, postbacks, sequence, published, unmatched
@@ -17,8 +20,9 @@ SELECT partition, version, clicks, postbacks, sequence, published, unmatched
 const OUTCOMES: &str = "\
 SELECT l.request_id, coalesce(c.outcome, l.outcome), l.received_at,
        coalesce(c.conversion_id, l.conversion_id), coalesce(c.policy_version, l.policy_version),
-       coalesce(v.campaign_id, l.campaign_id), coalesce(v.revenue_micros, l.revenue_micros),
-       coalesce(v.currency, l.currency),
+       coalesce(v.campaign_id, c.campaign_id, l.campaign_id),
+       coalesce(v.revenue_micros, l.revenue_micros), coalesce(v.currency, l.currency),
+       coalesce(c.status, l.status), coalesce(c.detail, l.reason),
        l.clickid, l.warnings, l.reason, l.message
   FROM postback_log l
   LEFT JOIN postback_changes c ON c.request_id = l.request_id
@@ -27,21 +31,14 @@ SELECT l.request_id, coalesce(c.outcome, l.outcome), l.received_at,
  WHERE l.request_id IN (SELECT value FROM json_each(?1))";
 
 const CLICKS: &str = "\
-SELECT k.clickid, k.campaign_id, k.site_id, k.source, k.publisher_id, k.traffic_log_id,
-       k.clicked_at, p.version, p.dedupe
-  FROM clicks k LEFT JOIN campaigns p ON p.campaign_id = k.campaign_id
- WHERE k.clickid IN (SELECT value FROM json_each(?1))";
+SELECT clickid, campaign_id, site_id, source, publisher_id, traffic_log_id, clicked_at
+  FROM clicks WHERE clickid IN (SELECT value FROM json_each(?1))";
 
 const CONVERSIONS: &str = "\
-SELECT v.clickid, v.conversion_id, v.campaign_id, coalesce(v.external_id, ''), v.revenue_micros,
-       v.currency, p.version, p.dedupe
-  FROM conversions v LEFT JOIN campaigns p ON p.campaign_id = v.campaign_id
- WHERE v.clickid IN (SELECT value FROM json_each(?1))
- ORDER BY v.kafka_partition, v.sequence";
-
-const POLICIES: &str = "\
-SELECT campaign_id, version, dedupe FROM campaigns
- WHERE campaign_id IN (SELECT value FROM json_each(?1))";
+SELECT clickid, conversion_id, campaign_id, event, external_id, dedupe, revenue_micros, currency,
+       site_id, source, created_at, status, status_at, status_id
+  FROM current_conversions WHERE clickid IN (SELECT value FROM json_each(?1))
+ ORDER BY kafka_partition, sequence";
 
 const UNMATCHED: &str = "\
 SELECT partition, kafka_offset, postback FROM unmatched
@@ -51,16 +48,28 @@ const UNMATCHED_COUNTS: &str = "\
 SELECT clickid, count(*) FROM unmatched
  WHERE clickid IN (SELECT value FROM json_each(?1)) GROUP BY clickid";
 
+/// Conversions as they came, and as their statuses changed.
 const CONVERSIONS_AFTER: &str = "\
-SELECT sequence, conversion_id, clickid, event, campaign_id, site_id, source, publisher_id,
-       traffic_log_id, revenue_micros, currency, currency_sent, external_id,
-       subid0, subid1, subid2, subid3, subid4, created_at, clicked_at, policy_version
-  FROM conversions WHERE kafka_partition = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";
+SELECT n.sequence, v.conversion_id, v.clickid, v.event, v.campaign_id, v.site_id, v.source,
+       v.publisher_id, v.traffic_log_id, v.revenue_micros, v.currency, v.currency_sent,
+       v.external_id, v.subid0, v.subid1, v.subid2, v.subid3, v.subid4, v.created_at,
+       v.clicked_at, v.policy_version, v.dedupe, n.status, n.status_at, n.status_id
+  FROM (SELECT * FROM (SELECT sequence, conversion_id, status, created_at AS status_at,
+                              conversion_id AS status_id
+                         FROM conversions
+                        WHERE kafka_partition = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3)
+        UNION ALL
+        SELECT * FROM (SELECT sequence, conversion_id, status, status_at, status_id
+                         FROM conversion_statuses
+                        WHERE kafka_partition = ?1 AND sequence > ?2
+                        ORDER BY sequence LIMIT ?3)) n
+  JOIN conversions v ON v.conversion_id = n.conversion_id
+ ORDER BY n.sequence LIMIT ?3";
 
 const REJECTS_POSITION: &str = "SELECT position FROM rejects_positions WHERE partition = ?1";
 
 /// Rows for a set of keys; a set that is empty costs nothing.
-fn rows<K: Clone + Into<Key>, T>(
+pub(super) fn rows<K: Clone + Into<Key>, T>(
     session: &Session,
     sql: &str,
     keys: &[K],
@@ -75,7 +84,7 @@ fn rows<K: Clone + Into<Key>, T>(
 }
 
 /// A key as JSON.
-struct Key(serde_json::Value);
+pub(super) struct Key(serde_json::Value);
 
 impl From<i32> for Key {
     fn from(key: i32) -> Self {
@@ -123,26 +132,9 @@ pub(super) fn partitions(
     })
 }
 
-/// Version and dedupe policy of a campaign; nothing where it has no settings.
-type Settings = Option<(i64, String)>;
-
-fn settings(columns: &Columns, index: i32) -> Result<Settings, StoreError> {
-    let Some(version) = columns.maybe_integer(index)? else {
-        return Ok(None);
-    };
-    Ok(Some((version, columns.text(index + 1)?)))
-}
-
-fn add_policy(view: &mut View, campaign: i64, settings: Settings) -> Result<(), StoreError> {
-    if let Some((version, dedupe)) = settings {
-        view.policies
-            .insert(campaign, parts::policy(version, &dedupe)?);
-    }
-    Ok(())
-}
-
 pub(super) fn load(session: &Session, lookup: &Lookup) -> Result<View, StoreError> {
     let mut view = View::default();
+    let mut named: BTreeSet<i64> = lookup.campaigns.iter().copied().collect();
     for (request_id, outcome) in rows(session, OUTCOMES, &lookup.request_ids, |columns| {
         Ok((request_id(columns, 0)?, Outcome::read(columns)?))
     })? {
@@ -150,30 +142,19 @@ pub(super) fn load(session: &Session, lookup: &Lookup) -> Result<View, StoreErro
             view.known.insert(request_id, outcome.row().known()?);
         }
     }
-    for (click, settings) in rows(session, CLICKS, &lookup.clickids, |columns| {
-        Ok((click(columns)?, settings(columns, 7)?))
-    })? {
-        add_policy(&mut view, click.campaign_id, settings)?;
+    for click in rows(session, CLICKS, &lookup.clickids, click)? {
+        named.insert(click.campaign_id);
         view.clicks.insert(click.clickid.clone(), click);
     }
-    for (clickid, stored, settings) in rows(session, CONVERSIONS, &lookup.clickids, |columns| {
-        let stored = parts::stored(
-            request_id(columns, 1)?,
-            columns.integer(2)?,
-            columns.text(3)?,
-            columns.integer(4)?,
-            &columns.text(5)?,
-        )?;
-        let clickid = parts::clickid(&columns.text(0)?)?;
-        Ok((clickid, stored, settings(columns, 6)?))
+    for (clickid, stored) in rows(session, CONVERSIONS, &lookup.clickids, |columns| {
+        Ok((parts::clickid(&columns.text(0)?)?, stored(columns)?))
     })? {
-        add_policy(&mut view, stored.campaign_id, settings)?;
+        named.insert(stored.campaign_id);
         view.conversions.entry(clickid).or_default().push(stored);
     }
-    for (campaign, settings) in rows(session, POLICIES, &lookup.campaigns, |columns| {
-        Ok((columns.integer(0)?, settings(columns, 1)?))
-    })? {
-        add_policy(&mut view, campaign, settings)?;
+    for campaign in campaigns::of(session, &Vec::from_iter(named))? {
+        let campaign_id = campaign.campaign_id;
+        view.campaigns.insert(campaign_id, Arc::new(campaign));
     }
     for waiting in rows(session, UNMATCHED, &lookup.arrived, |columns| {
         Ok(Unmatched {
@@ -192,6 +173,25 @@ pub(super) fn load(session: &Session, lookup: &Lookup) -> Result<View, StoreErro
         view.unmatched_counts.insert(clickid, count);
     }
     Ok(view)
+}
+
+fn stored(columns: &Columns) -> Result<Stored, StoreError> {
+    StoredRow {
+        conversion_id: request_id(columns, 1)?,
+        campaign_id: columns.integer(2)?,
+        event: &columns.text(3)?,
+        external_id: columns.maybe_text(4)?.as_deref(),
+        dedupe: &columns.text(5)?,
+        revenue_micros: columns.integer(6)?,
+        currency: &columns.text(7)?,
+        site_id: &columns.text(8)?,
+        source: &columns.text(9)?,
+        created_at: columns.time(10)?,
+        status: &columns.text(11)?,
+        status_at: columns.time(12)?,
+        status_id: request_id(columns, 13)?,
+    }
+    .stored()
 }
 
 fn click(columns: &Columns) -> Result<Click, StoreError> {
@@ -217,6 +217,8 @@ struct Outcome {
     campaign_id: Option<i64>,
     revenue_micros: Option<i64>,
     currency: Option<String>,
+    status: Option<String>,
+    detail: Option<String>,
 }
 
 impl Outcome {
@@ -233,6 +235,8 @@ impl Outcome {
             campaign_id: columns.maybe_integer(5)?,
             revenue_micros: columns.maybe_integer(6)?,
             currency: columns.maybe_text(7)?,
+            status: columns.maybe_text(8)?,
+            detail: columns.maybe_text(9)?,
         })
     }
 
@@ -245,6 +249,8 @@ impl Outcome {
             campaign_id: self.campaign_id,
             revenue_micros: self.revenue_micros,
             currency: self.currency.as_deref(),
+            status: self.status.as_deref(),
+            detail: self.detail.as_deref(),
         }
     }
 }
@@ -255,10 +261,10 @@ pub(super) fn logged(
 ) -> Result<Option<Logged>, StoreError> {
     let rows = rows(session, OUTCOMES, &[request_id], |columns| {
         Outcome::read(columns)?.row().logged(
-            columns.maybe_text(8)?.as_deref(),
-            columns.maybe_text(9)?.as_deref(),
-            columns.maybe_text(10)?,
-            columns.maybe_text(11)?,
+            columns.maybe_text(10)?.as_deref(),
+            columns.maybe_text(11)?.as_deref(),
+            columns.maybe_text(12)?,
+            columns.maybe_text(13)?,
         )
     })?;
     Ok(rows.into_iter().next())
@@ -306,6 +312,10 @@ fn conversion(columns: &Columns) -> Result<Conversion, StoreError> {
         created_at: columns.time(18)?,
         clicked_at: columns.time(19)?,
         policy_version: columns.integer(20)?,
+        dedupe: columns.text(21)?,
+        status: columns.text(22)?,
+        status_at: columns.time(23)?,
+        status_id: request_id(columns, 24)?,
     }
     .conversion()
 }

@@ -8,7 +8,9 @@ use crate::{
 };
 use jiff::Timestamp;
 use libsql::Value;
-use postern_core::decision::{Change, LogEntry, PartitionState, PlacedClick, Unmatched};
+use postern_core::decision::{
+    Change, LogEntry, PartitionState, PlacedClick, StatusChange, Unmatched, Writes,
+};
 use postern_core::ids::RequestId;
 use postern_core::record::conversion::Conversion;
 use postern_core::record::postback::Origin;
@@ -37,15 +39,21 @@ DO UPDATE SET clicks = clicks + excluded.clicks";
 const INSERT_CONVERSION: &str = "\
 INSERT INTO conversions (conversion_id, clickid, event, campaign_id, site_id, source, publisher_id,
     traffic_log_id, revenue_micros, currency, currency_sent, external_id, subid0, subid1, subid2,
-    subid3, subid4, created_at, clicked_at, policy_version, kafka_partition, sequence)
+    subid3, subid4, created_at, clicked_at, policy_version, kafka_partition, sequence, status,
+    dedupe)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-    ?21, ?22)";
+    ?21, ?22, ?23, ?24)";
+
+const INSERT_STATUS: &str = "\
+INSERT INTO conversion_statuses (conversion_id, status_at, status_id, status, policy_version,
+                                 kafka_partition, sequence)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 const ADD_CONVERSIONS: &str = "\
-INSERT INTO conversion_stats (campaign_id, bucket, site_id, source, currency, partition,
+INSERT INTO conversion_stats (campaign_id, bucket, site_id, source, currency, status, partition,
                               conversions, revenue_whole, revenue_micros)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-ON CONFLICT (campaign_id, bucket, site_id, source, currency, partition)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+ON CONFLICT (campaign_id, bucket, site_id, source, currency, status, partition)
 DO UPDATE SET conversions = conversions + excluded.conversions,
               revenue_whole = revenue_whole + excluded.revenue_whole,
               revenue_micros = revenue_micros + excluded.revenue_micros";
@@ -55,17 +63,18 @@ const INSERT_LOG: &str = "\
 INSERT INTO postback_log (request_id, received_at, outcome, reason, message, clickid, campaign_id,
     conversion_id, policy_version, revenue_micros, revenue_raw, currency, currency_sent,
     external_id, warnings, method, raw_query, raw_body, address, user_agent, kafka_partition,
-    kafka_offset)
+    kafka_offset, event, status_word, status, observed)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-    ?21, ?22)";
+    ?21, ?22, ?23, ?24, ?25, ?26)";
 
 /// Known request ids change nothing.
 const ONCE: &str = " ON CONFLICT (request_id) DO NOTHING";
 
 const INSERT_CHANGE: &str = "\
-INSERT INTO postback_changes (request_id, step, outcome, reason, conversion_id, policy_version)
+INSERT INTO postback_changes (request_id, step, outcome, reason, conversion_id, policy_version,
+                              campaign_id, status, detail, observed)
 VALUES (?1, 1 + coalesce((SELECT max(step) FROM postback_changes WHERE request_id = ?1), 0), ?2,
-        ?3, ?4, ?5)";
+        ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
 const INSERT_UNMATCHED: &str = "\
 INSERT INTO unmatched (request_id, clickid, partition, kafka_offset, received_at, postback)
@@ -84,7 +93,7 @@ fn id(id: RequestId) -> Value {
     id.to_string().into()
 }
 
-fn time(at: Timestamp) -> Value {
+pub(super) fn time(at: Timestamp) -> Value {
     at.as_microsecond().into()
 }
 
@@ -116,7 +125,8 @@ pub(super) fn commit(session: &Session, batch: &Batch) -> Result<(), StoreError>
             .filter_map(|(placed, inserted)| (inserted > 0).then_some(placed));
         session.each(ADD_CLICKS, click_counts(new))?;
         session.each(INSERT_CONVERSION, writes.conversions.iter().map(conversion))?;
-        session.each(ADD_CONVERSIONS, conversion_sums(&writes.conversions))?;
+        session.each(INSERT_STATUS, writes.statuses.iter().map(status))?;
+        session.each(ADD_CONVERSIONS, conversion_sums(writes))?;
         session.each(INSERT_LOG, writes.log.iter().map(log))?;
         session.each(INSERT_CHANGE, writes.changes.iter().map(change))?;
         session.each(INSERT_UNMATCHED, writes.unmatched_added.iter().map(waiting))?;
@@ -263,12 +273,27 @@ fn conversion((partition, sequence, conversion): &(i32, i64, Conversion)) -> Vec
         conversion.policy_version.into(),
         Value::from(*partition),
         Value::from(*sequence),
+        conversion.status.word().into(),
+        conversion.dedupe.word().into(),
     ]);
     row
 }
 
-fn conversion_sums(conversions: &[(i32, i64, Conversion)]) -> Vec<Vec<Value>> {
-    statistics::conversions(conversions)
+fn status(change: &StatusChange) -> Vec<Value> {
+    let stored = &change.stored;
+    vec![
+        id(stored.conversion_id),
+        time(stored.status_at),
+        id(stored.status_id),
+        stored.status.word().into(),
+        change.policy_version.into(),
+        change.partition.into(),
+        change.sequence.into(),
+    ]
+}
+
+fn conversion_sums(writes: &Writes) -> Vec<Vec<Value>> {
+    statistics::conversions(writes)
         .into_iter()
         .map(|(key, sum)| {
             vec![
@@ -277,6 +302,7 @@ fn conversion_sums(conversions: &[(i32, i64, Conversion)]) -> Vec<Vec<Value>> {
                 key.site_id.into(),
                 key.source.into(),
                 key.currency.into(),
+                key.status.into(),
                 key.partition.into(),
                 sum.conversions.into(),
                 sum.revenue_whole.into(),
@@ -295,7 +321,7 @@ fn log(entry: &LogEntry) -> Vec<Value> {
         text(entry.reason),
         Value::Null,
         postback.clickid.as_str().into(),
-        parts::campaign_of(&known.outcome).into(),
+        known.outcome.campaign_id().into(),
         known.conversion_id.map(id).into(),
         known.policy_version.into(),
         postback.revenue.micros().into(),
@@ -306,7 +332,14 @@ fn log(entry: &LogEntry) -> Vec<Value> {
         parts::write_warnings(&postback.warnings).into(),
     ];
     row.extend(origin(&postback.origin));
-    row.extend([Value::from(entry.partition), Value::from(entry.offset)]);
+    row.extend([
+        Value::from(entry.partition),
+        Value::from(entry.offset),
+        text(postback.event.as_deref()),
+        text(postback.status.as_ref().map(|said| said.word.as_str())),
+        text(parts::status_of(&known.outcome)),
+        parts::write_observed(&entry.observed).into(),
+    ]);
     row
 }
 
@@ -325,7 +358,7 @@ fn refusal(postback: &RefusedPostback) -> Vec<Value> {
     // Nothing of it was understood: no revenue, currency, external id or warnings.
     row.extend(std::iter::repeat_n(Value::Null, 6));
     row.extend(origin(&postback.origin));
-    row.extend([Value::Null, Value::Null]);
+    row.extend(std::iter::repeat_n(Value::Null, 6));
     row
 }
 
@@ -347,6 +380,10 @@ fn change(change: &Change) -> Vec<Value> {
         change.reason.into(),
         known.conversion_id.map(id).into(),
         known.policy_version.into(),
+        known.outcome.campaign_id().into(),
+        text(parts::status_of(&known.outcome)),
+        text(change.detail),
+        parts::write_observed(&change.observed).into(),
     ]
 }
 

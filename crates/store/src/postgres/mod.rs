@@ -4,6 +4,7 @@
 //! round trips: one to read, one that opens the transaction and locks the partitions' rows, one
 //! that writes and commits.
 
+mod campaigns;
 mod connection;
 mod error;
 mod migrate;
@@ -12,14 +13,19 @@ mod write;
 
 pub use connection::PostgresConfig;
 
+use crate::parts;
 use crate::{
-    Batch, Logged, Lookup, Migrated, RefusedPostback, RejectsAdvance, Store, StoreError, Topics,
+    AccessToken, Batch, CampaignSink, CampaignVersion, Logged, Lookup, Migrated, RefusedPostback,
+    RejectsAdvance, Store, StoreError, TokenRole, Topics,
 };
 use async_trait::async_trait;
 use connection::{Connections, Lease};
+use jiff::Timestamp;
+use postern_core::campaign::{Campaign, Change};
 use postern_core::decision::{PartitionState, View};
 use postern_core::ids::RequestId;
 use postern_core::record::conversion::Conversion;
+use std::sync::Arc;
 
 /// A pool of connections. Cheap to make: nothing is contacted before the first call.
 pub struct PostgresStore {
@@ -128,6 +134,48 @@ impl Store for PostgresStore {
 
     async fn logged(&self, request_id: RequestId) -> Result<Option<Logged>, StoreError> {
         self.run(async |lease| read::logged(lease, request_id).await)
+            .await
+    }
+
+    async fn campaign(&self, campaign_id: i64) -> Result<Option<Campaign>, StoreError> {
+        self.run(async |lease| Ok(campaigns::of(lease, &[campaign_id]).await?.pop()))
+            .await
+    }
+
+    async fn campaigns(&self, after: i64, limit: i64) -> Result<Vec<Campaign>, StoreError> {
+        self.run(async |lease| campaigns::page(lease, after, limit).await)
+            .await
+    }
+
+    async fn campaign_versions(
+        &self,
+        campaign_id: i64,
+    ) -> Result<Vec<CampaignVersion>, StoreError> {
+        self.run(async |lease| campaigns::versions(lease, campaign_id).await)
+            .await
+    }
+
+    async fn set_campaigns(
+        &self,
+        changes: &[Change],
+        at: Timestamp,
+    ) -> Result<Vec<Campaign>, StoreError> {
+        self.run(async |lease| campaigns::set(lease, changes, at).await)
+            .await
+    }
+
+    async fn publish_campaigns(&self, sink: Arc<dyn CampaignSink>) -> Result<usize, StoreError> {
+        self.run(async |lease| campaigns::publish(lease, parts::PUBLISHED_AT_ONCE, &*sink).await)
+            .await
+    }
+
+    async fn add_token(&self, token: &AccessToken) -> Result<(), StoreError> {
+        self.run(async |lease| campaigns::add_token(lease, token).await)
+            .await
+    }
+
+    async fn token_role(&self, digest: &str) -> Result<Option<TokenRole>, StoreError> {
+        self.run(async |lease| campaigns::token_role(lease, digest).await)
             .await
     }
 }

@@ -1,13 +1,16 @@
 //! What the store knows.
 
+use super::campaigns;
 use super::connection::Lease;
 use super::error;
-use crate::parts::{self, ConversionRow, OutcomeRow};
+use crate::parts::{self, ConversionRow, OutcomeRow, StoredRow};
 use crate::{Logged, Lookup, StoreError};
-use postern_core::decision::{PartitionState, Unmatched, View};
+use postern_core::decision::{PartitionState, Stored, Unmatched, View};
 use postern_core::ids::{ClickId, RequestId};
 use postern_core::record::click::Click;
 use postern_core::record::conversion::Conversion;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
 
@@ -20,11 +23,13 @@ SELECT partition, version, clicks, postbacks, sequence, published, unmatched
 const OUTCOMES: &str = "\
 SELECT l.request_id, coalesce(c.outcome, l.outcome), l.received_at,
        coalesce(c.conversion_id, l.conversion_id), coalesce(c.policy_version, l.policy_version),
-       coalesce(v.campaign_id, l.campaign_id), coalesce(v.revenue_micros, l.revenue_micros),
-       coalesce(v.currency, l.currency),
+       coalesce(v.campaign_id, c.campaign_id, l.campaign_id),
+       coalesce(v.revenue_micros, l.revenue_micros), coalesce(v.currency, l.currency),
+       coalesce(c.status, l.status), coalesce(c.detail, l.reason),
        l.clickid, l.warnings::text, l.reason, l.message
   FROM postback_log l
-  LEFT JOIN LATERAL (SELECT s.outcome, s.conversion_id, s.policy_version
+  LEFT JOIN LATERAL (SELECT s.outcome, s.conversion_id, s.policy_version, s.campaign_id, s.status,
+                            s.detail
                        FROM postback_changes s WHERE s.request_id = l.request_id
                       ORDER BY s.step DESC LIMIT 1) c ON true
   LEFT JOIN LATERAL (SELECT o.campaign_id, o.revenue_micros, o.currency FROM conversions o
@@ -33,20 +38,14 @@ SELECT l.request_id, coalesce(c.outcome, l.outcome), l.received_at,
  WHERE l.request_id = ANY($1)";
 
 const CLICKS: &str = "\
-SELECT k.clickid, k.campaign_id, k.site_id, k.source, k.publisher_id, k.traffic_log_id,
-       k.clicked_at, p.version, p.dedupe
-  FROM clicks k LEFT JOIN campaigns p ON p.campaign_id = k.campaign_id
- WHERE k.clickid = ANY($1)";
+SELECT clickid, campaign_id, site_id, source, publisher_id, traffic_log_id, clicked_at
+  FROM clicks WHERE clickid = ANY($1)";
 
 const CONVERSIONS: &str = "\
-SELECT v.clickid, v.conversion_id, v.campaign_id, coalesce(v.external_id, ''), v.revenue_micros,
-       v.currency, p.version, p.dedupe
-  FROM conversions v LEFT JOIN campaigns p ON p.campaign_id = v.campaign_id
- WHERE v.clickid = ANY($1)
- ORDER BY v.kafka_partition, v.sequence";
-
-const POLICIES: &str = "\
-SELECT campaign_id, version, dedupe FROM campaigns WHERE campaign_id = ANY($1)";
+SELECT clickid, conversion_id, campaign_id, event, external_id, dedupe, revenue_micros, currency,
+       site_id, source, created_at, status, status_at, status_id
+  FROM current_conversions WHERE clickid = ANY($1)
+ ORDER BY kafka_partition, sequence";
 
 const UNMATCHED: &str = "\
 SELECT partition, kafka_offset, postback FROM unmatched
@@ -55,15 +54,26 @@ SELECT partition, kafka_offset, postback FROM unmatched
 const UNMATCHED_COUNTS: &str = "\
 SELECT clickid, count(*) FROM unmatched WHERE clickid = ANY($1) GROUP BY clickid";
 
+/// Conversions as they came, and as their statuses changed.
 const CONVERSIONS_AFTER: &str = "\
-SELECT sequence, conversion_id, clickid, event, campaign_id, site_id, source, publisher_id,
-       traffic_log_id, revenue_micros, currency, currency_sent, external_id,
-       subid0, subid1, subid2, subid3, subid4, created_at, clicked_at, policy_version
-  FROM conversions WHERE kafka_partition = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
+SELECT n.sequence, v.conversion_id, v.clickid, v.event, v.campaign_id, v.site_id, v.source,
+       v.publisher_id, v.traffic_log_id, v.revenue_micros, v.currency, v.currency_sent,
+       v.external_id, v.subid0, v.subid1, v.subid2, v.subid3, v.subid4, v.created_at,
+       v.clicked_at, v.policy_version, v.dedupe, n.status, n.status_at, n.status_id
+  FROM ((SELECT sequence, conversion_id, status, created_at AS status_at,
+                conversion_id AS status_id
+           FROM conversions
+          WHERE kafka_partition = $1 AND sequence > $2 ORDER BY sequence LIMIT $3)
+        UNION ALL
+        (SELECT sequence, conversion_id, status, status_at, status_id
+           FROM conversion_statuses
+          WHERE kafka_partition = $1 AND sequence > $2 ORDER BY sequence LIMIT $3)) n
+  JOIN conversions v ON v.conversion_id = n.conversion_id
+ ORDER BY n.sequence LIMIT $3";
 
 const REJECTS_POSITION: &str = "SELECT position FROM rejects_positions WHERE partition = $1";
 
-fn get<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, StoreError> {
+pub(super) fn get<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, StoreError> {
     row.try_get(index).map_err(error::of)
 }
 
@@ -72,7 +82,7 @@ fn request_id(row: &Row, index: usize) -> Result<RequestId, StoreError> {
 }
 
 /// Rows for a set of keys; a set that is empty costs nothing.
-async fn rows<T: ToSql + Sync>(
+pub(super) async fn rows<T: ToSql + Sync>(
     lease: &Lease,
     sql: &str,
     keys: &[T],
@@ -111,21 +121,21 @@ fn texts(ids: &[ClickId]) -> Vec<&str> {
     ids.iter().map(ClickId::as_str).collect()
 }
 
-/// All queries are on their way before the first answer is awaited.
+/// All queries but that for campaigns are on their way before the first answer is awaited.
 pub(super) async fn load(lease: &Lease, lookup: &Lookup) -> Result<View, StoreError> {
     let request_ids = uuids(&lookup.request_ids);
     let clickids = texts(&lookup.clickids);
     let arrived = texts(&lookup.arrived);
     let waiting = texts(&lookup.waiting);
-    let (outcomes, clicks, conversions, policies, unmatched, counts) = tokio::try_join!(
+    let (outcomes, clicks, conversions, unmatched, counts) = tokio::try_join!(
         rows(lease, OUTCOMES, &request_ids),
         rows(lease, CLICKS, &clickids),
         rows(lease, CONVERSIONS, &clickids),
-        rows(lease, POLICIES, &lookup.campaigns),
         rows(lease, UNMATCHED, &arrived),
         rows(lease, UNMATCHED_COUNTS, &waiting),
     )?;
     let mut view = View::default();
+    let mut named: BTreeSet<i64> = lookup.campaigns.iter().copied().collect();
     for row in &outcomes {
         let outcome = outcome(row)?;
         if outcome.outcome != parts::REFUSED {
@@ -134,23 +144,14 @@ pub(super) async fn load(lease: &Lease, lookup: &Lookup) -> Result<View, StoreEr
     }
     for row in &clicks {
         let click = click(row)?;
-        add_policy(&mut view, click.campaign_id, row, 7)?;
+        named.insert(click.campaign_id);
         view.clicks.insert(click.clickid.clone(), click);
     }
     for row in &conversions {
-        let stored = parts::stored(
-            request_id(row, 1)?,
-            get(row, 2)?,
-            get(row, 3)?,
-            get(row, 4)?,
-            get(row, 5)?,
-        )?;
-        add_policy(&mut view, stored.campaign_id, row, 6)?;
+        let stored = stored(row)?;
+        named.insert(stored.campaign_id);
         let clickid = parts::clickid(get(row, 0)?)?;
         view.conversions.entry(clickid).or_default().push(stored);
-    }
-    for row in &policies {
-        add_policy(&mut view, get(row, 0)?, row, 1)?;
     }
     for row in &unmatched {
         let waiting = Unmatched {
@@ -167,16 +168,31 @@ pub(super) async fn load(lease: &Lease, lookup: &Lookup) -> Result<View, StoreEr
         view.unmatched_counts
             .insert(parts::clickid(get(row, 0)?)?, count);
     }
+    // Which they are is known only now.
+    for campaign in campaigns::of(lease, &Vec::from_iter(named)).await? {
+        let campaign_id = campaign.campaign_id;
+        view.campaigns.insert(campaign_id, Arc::new(campaign));
+    }
     Ok(view)
 }
 
-/// Version and dedupe policy stand at `index`; null where the campaign has no settings.
-fn add_policy(view: &mut View, campaign: i64, row: &Row, index: usize) -> Result<(), StoreError> {
-    if let Some(version) = get(row, index)? {
-        let policy = parts::policy(version, get(row, index + 1)?)?;
-        view.policies.insert(campaign, policy);
+fn stored(row: &Row) -> Result<Stored, StoreError> {
+    StoredRow {
+        conversion_id: request_id(row, 1)?,
+        campaign_id: get(row, 2)?,
+        event: get(row, 3)?,
+        external_id: get(row, 4)?,
+        dedupe: get(row, 5)?,
+        revenue_micros: get(row, 6)?,
+        currency: get(row, 7)?,
+        site_id: get(row, 8)?,
+        source: get(row, 9)?,
+        created_at: get(row, 10)?,
+        status: get(row, 11)?,
+        status_at: get(row, 12)?,
+        status_id: request_id(row, 13)?,
     }
-    Ok(())
+    .stored()
 }
 
 fn click(row: &Row) -> Result<Click, StoreError> {
@@ -198,6 +214,8 @@ fn outcome(row: &Row) -> Result<OutcomeRow<'_>, StoreError> {
         campaign_id: get(row, 5)?,
         revenue_micros: get(row, 6)?,
         currency: get(row, 7)?,
+        status: get(row, 8)?,
+        detail: get(row, 9)?,
     })
 }
 
@@ -207,7 +225,7 @@ pub(super) async fn logged(
 ) -> Result<Option<Logged>, StoreError> {
     let rows = rows(lease, OUTCOMES, &[request_id.as_uuid()]).await?;
     rows.first()
-        .map(|row| outcome(row)?.logged(get(row, 8)?, get(row, 9)?, get(row, 10)?, get(row, 11)?))
+        .map(|row| outcome(row)?.logged(get(row, 10)?, get(row, 11)?, get(row, 12)?, get(row, 13)?))
         .transpose()
 }
 
@@ -246,6 +264,10 @@ fn conversion(row: &Row) -> Result<Conversion, StoreError> {
         created_at: get(row, 18)?,
         clicked_at: get(row, 19)?,
         policy_version: get(row, 20)?,
+        dedupe: get(row, 21)?,
+        status: get(row, 22)?,
+        status_at: get(row, 23)?,
+        status_id: request_id(row, 24)?,
     }
     .conversion()
 }

@@ -2,15 +2,18 @@
 
 use crate::engine::{Database, connect};
 use crate::world::{Worker, click, postback};
+use postern_core::campaign::Campaign;
+use postern_core::status::{Said, Status};
 use postern_store::StoreError;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a commit writes, each as a trigger's event.
-const WRITES: [&str; 9] = [
+const WRITES: [&str; 10] = [
     "INSERT ON clicks",
     "INSERT ON click_stats",
     "INSERT ON conversions",
+    "INSERT ON conversion_statuses",
     "INSERT ON conversion_stats",
     "INSERT ON postback_log",
     "INSERT ON postback_changes",
@@ -20,13 +23,20 @@ const WRITES: [&str; 9] = [
 ];
 
 async fn contents(database: &Database) -> (i64, Vec<Vec<String>>) {
-    let sums = "SELECT sum(clicks), sum(conversions) FROM campaign_statistics";
+    let sums = "SELECT sum(clicks), sum(conversions), sum(reversed) FROM campaign_statistics";
     (database.rows().await, database.query(sums).await)
 }
 
 /// Each of a commit's statements is made to fail once, the one that moves the row among them.
 pub async fn a_failure_anywhere_leaves_nothing(database: &Database) {
     let store = database.store.as_ref();
+    let mut campaign = Campaign {
+        campaign_id: 1,
+        version: 1,
+        ..Campaign::default()
+    };
+    campaign.settings.statuses = true;
+    database.campaign(&campaign).await;
     let mut worker = Worker::new(store, 0).await;
     // Statistics that the next batch adds to, and a postback whose click it brings.
     worker
@@ -36,11 +46,16 @@ pub async fn a_failure_anywhere_leaves_nothing(database: &Database) {
             &[postback(1, "first", "1"), postback(2, "late", "2")],
         )
         .await;
+    let mut reversal = postback(5, "first", "1");
+    reversal.status = Some(Said {
+        word: "reversed".to_owned(),
+        status: Some(Status::Reversed),
+    });
     let (batch, _) = worker
         .prepare(
             store,
             &[click("late", 1), click("a", 1)],
-            &[postback(3, "a", "3"), postback(4, "unknown", "4")],
+            &[postback(3, "a", "3"), postback(4, "unknown", "4"), reversal],
         )
         .await;
     let before = contents(database).await;
@@ -78,7 +93,8 @@ pub async fn a_failure_anywhere_leaves_nothing(database: &Database) {
     store.commit(&batch).await.unwrap();
     worker.committed(&batch);
     assert_eq!(store.partitions(&[0]).await.unwrap(), [worker.state]);
-    assert_eq!(worker.state.sequence, 3);
+    assert_eq!(worker.state.sequence, 4);
+    assert_eq!(contents(database).await.1, [["3", "2", "1"]]);
 }
 
 /// A commit that waits for somebody else's must compare what that one left, not what was there

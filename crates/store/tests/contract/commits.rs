@@ -2,6 +2,7 @@
 
 use crate::engine::{Database, connect};
 use crate::world::{Worker, at, click, clickid, postback, request, start, with_txid};
+use postern_core::campaign::Dedupe;
 use postern_core::record::click::Click;
 use postern_core::record::postback::Postback;
 use postern_store::postgres::{PostgresConfig, PostgresStore};
@@ -252,7 +253,7 @@ fn click_at(id: &str, campaign: i64, site: &str, source: &str, seconds: i64) -> 
 
 pub async fn statistics_are_the_sums_of_the_conversions(database: &Database) {
     let store = database.store.as_ref();
-    database.campaign(3, "txid", 1).await;
+    database.dedupe(3, Dedupe::Txid, 1).await;
     let mut workers = [Worker::new(store, 0).await, Worker::new(store, 1).await];
     for batch in 0..6_i64 {
         let mut clicks = Vec::new();

@@ -1,5 +1,6 @@
 //! The engines, and databases to run a case on.
 
+use postern_core::campaign::{Campaign, Dedupe};
 use postern_store::{Store, open};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -14,9 +15,10 @@ pub enum Engine {
 }
 
 /// What a batch writes to.
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "clicks",
     "conversions",
+    "conversion_statuses",
     "click_stats",
     "conversion_stats",
     "postback_log",
@@ -192,6 +194,18 @@ impl Database {
         values
     }
 
+    /// Several statements, without rows.
+    pub async fn script(&self, sql: &str) {
+        if self.is_postgres() {
+            execute(&self.url, sql).await;
+            return;
+        }
+        let path = self.url.strip_prefix("sqlite:").unwrap();
+        let database = libsql::Builder::new_local(path).build().await.unwrap();
+        let connection = database.connect().unwrap();
+        connection.execute_batch(sql).await.unwrap();
+    }
+
     /// A number.
     pub async fn number(&self, sql: &str) -> i64 {
         self.query(sql).await[0][0].parse().unwrap()
@@ -220,13 +234,30 @@ impl Database {
         }
     }
 
-    /// Gives a campaign settings.
-    pub async fn campaign(&self, campaign: i64, dedupe: &str, version: i64) {
+    /// Puts a campaign there, at its version.
+    pub async fn campaign(&self, campaign: &Campaign) {
+        let settings = serde_json::Value::Object(campaign.settings.to_json());
+        let secret = campaign.secret.as_ref();
+        let secret = secret.map_or("NULL".to_owned(), |secret| format!("'{}'", secret.expose()));
         self.query(&format!(
-            "INSERT INTO campaigns (campaign_id, name, dedupe, version) \
-             VALUES ({campaign}, 'x', '{dedupe}', {version})"
+            "INSERT INTO campaigns (campaign_id, version, settings, secret) \
+             VALUES ({}, {}, '{settings}', {secret}) \
+             ON CONFLICT (campaign_id) DO UPDATE SET version = excluded.version, \
+             settings = excluded.settings, secret = excluded.secret",
+            campaign.campaign_id, campaign.version
         ))
         .await;
+    }
+
+    /// One that differs from the default in its dedupe policy.
+    pub async fn dedupe(&self, campaign_id: i64, dedupe: Dedupe, version: i64) {
+        let mut campaign = Campaign {
+            campaign_id,
+            version,
+            ..Campaign::default()
+        };
+        campaign.settings.dedupe = dedupe;
+        self.campaign(&campaign).await;
     }
 }
 

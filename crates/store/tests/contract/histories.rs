@@ -1,115 +1,30 @@
 //! However logs are cut into batches, read again and replayed, and whoever dies or lags behind
 //! meanwhile: a store comes to what the model says, to the last millionth.
 
+use crate::domain::{
+    self, minute, minute_at, number, plain_conversion, plain_outcome, request, size,
+};
 use crate::engine::Database;
-use crate::history::{self, Fate, History, PARTITIONS, Parts, SETTINGS, config, histories};
+use crate::history::{self, Fate, History, PARTITIONS, Parts, config, histories, settings};
 use crate::model::{self, Model, Picture, Told};
-use crate::world::{clickid, postback, request, start, with_txid};
-use jiff::Timestamp;
-use postern_core::currency::Currency;
+use crate::world::{clickid, postback, start};
 use postern_core::decision::{
     Decided, Limits, PartitionState, PlacedClick, PlacedPostback, Unmatched, decide,
 };
-use postern_core::ids::RequestId;
-use postern_core::money::Revenue;
-use postern_core::record::click::Click;
-use postern_core::record::conversion::Conversion;
-use postern_core::record::postback::Postback;
-use postern_core::record::verdict::Outcome;
 use postern_store::{Advance, Batch, LoggedState, Lookup, Store, StoreError};
 use proptest::test_runner::{TestCaseError, TestError, TestRunner};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One that no history has.
 const NOBODY: u32 = 9_999;
 
-/// The beginning of a quarter.
-const BEGINNING: i64 = 1_764_165_600;
-
-fn minute_at(minute: u32) -> Timestamp {
-    Timestamp::new(BEGINNING + i64::from(minute) * 60, 123_456_000).unwrap()
-}
-
-fn minute(time: Timestamp) -> u32 {
-    let minute = u32::try_from((time.as_second() - BEGINNING) / 60).unwrap();
-    assert_eq!(minute_at(minute), time);
-    minute
-}
-
-fn domain_click(click: &history::Click) -> Click {
-    Click::from_parts(
-        clickid(&click.name),
-        click.campaign,
-        ["site", "source", "publisher", "log"].map(str::to_owned),
-        minute_at(click.minute),
-    )
-}
-
-fn domain_postback(one: &history::Postback) -> Postback {
-    let mut postback = postback(one.request.into(), &one.name, "0");
-    postback.received_at = minute_at(one.minute);
-    postback.revenue = Revenue::from_micros(one.micros).unwrap();
-    postback.currency = Currency::normalize(one.currency);
-    if one.txid.is_empty() {
-        postback
-    } else {
-        with_txid(postback, one.txid)
-    }
-}
-
-fn number(id: RequestId) -> u32 {
-    let zero = request(0).as_uuid().as_u128();
-    u32::try_from(id.as_uuid().as_u128() - zero).unwrap()
+/// The quarter that a bucket of the statistics is, from seconds.
+fn quarter(seconds: i64) -> u32 {
+    u32::try_from((seconds - minute_at(0).as_second()) / 900).unwrap()
 }
 
 fn numbered(text: &str) -> u32 {
     number(text.parse().unwrap())
-}
-
-fn size(number: i64) -> usize {
-    usize::try_from(number).unwrap()
-}
-
-fn plain_outcome(outcome: &Outcome) -> model::Outcome {
-    match outcome.clone() {
-        Outcome::Converted {
-            campaign_id,
-            revenue,
-            currency,
-            created_at,
-        } => model::Outcome::Converted {
-            campaign: campaign_id,
-            micros: revenue.micros(),
-            currency: currency.to_string(),
-            minute: minute(created_at),
-        },
-        Outcome::Duplicate {
-            campaign_id,
-            revenue,
-            currency,
-        } => model::Outcome::Duplicate {
-            campaign: campaign_id,
-            micros: revenue.micros(),
-            currency: currency.to_string(),
-        },
-        Outcome::ClickNotFound => model::Outcome::ClickNotFound,
-    }
-}
-
-fn plain_conversion(one: &Conversion, partition: usize, sequence: i64) -> model::Conversion {
-    model::Conversion {
-        id: number(one.conversion_id),
-        name: one.clickid.to_string(),
-        campaign: one.campaign_id,
-        micros: one.revenue.micros(),
-        currency: one.currency.to_string(),
-        txid: one.external_key().to_owned(),
-        created: minute(one.created_at),
-        clicked: minute(one.clicked_at),
-        version: one.policy_version,
-        partition,
-        sequence: size(sequence),
-    }
 }
 
 /// Two partitions' owner, as the consumer is one: a batch of both is one transaction.
@@ -141,7 +56,7 @@ impl Owner {
                 arrived.insert(clickid(&click.name));
             }
             for postback in &part.postbacks {
-                lookup.request_ids.push(request(postback.request.into()));
+                lookup.request_ids.push(request(postback.request));
                 named.insert(clickid(&postback.name));
             }
         }
@@ -166,12 +81,12 @@ impl Owner {
             let clicks = clicks.map(|(offset, click)| PlacedClick {
                 partition: row.partition,
                 offset,
-                click: domain_click(click),
+                click: domain::click(click),
             });
             let postbacks = (row.postbacks..).zip(&part.postbacks);
             let postbacks = postbacks.map(|(offset, postback)| PlacedPostback {
                 offset,
-                postback: domain_postback(postback),
+                postback: domain::postback(postback),
             });
             let (clicks, postbacks) = (clicks.collect(), postbacks.collect());
             let decided = decide(&mut next, clicks, postbacks, &mut view, &self.limits);
@@ -211,12 +126,17 @@ async fn rows(store: &dyn Store) -> Vec<PartitionState> {
 
 /// One pass through the logs, in step with the model.
 async fn pass(
-    store: &dyn Store,
+    database: &Database,
     history: &History,
     owner: &mut Owner,
     model: &mut Model,
 ) -> Result<(), String> {
+    let store = database.store.as_ref();
     for step in history.steps() {
+        if let Some(change) = &step.change {
+            database.campaign(&domain::campaign(change)).await;
+            model.set(change);
+        }
         let (mut batch, told) = owner.prepare(store, &step.parts).await;
         let mut stale = None;
         match step.fate {
@@ -290,12 +210,20 @@ async fn picture(database: &Database) -> Picture {
     let store = database.store.as_ref();
     let mut picture = Picture::default();
     let mut lookup = Lookup::default();
+    let mut whys = BTreeMap::new();
     let sql = "SELECT request_id, kafka_partition, kafka_offset, outcome, reason, conversion_id, \
-               policy_version FROM postback_log";
+               policy_version, observed FROM postback_log";
     for row in database.query(sql).await {
         let id = numbered(&row[0]);
-        lookup.request_ids.push(request(id.into()));
-        let words = ["converted", "duplicate", "click_not_found"];
+        lookup.request_ids.push(request(id));
+        let words = [
+            "converted",
+            "duplicate",
+            "updated",
+            "click_not_found",
+            "click_expired",
+            "forbidden",
+        ];
         let logged = model::Logged {
             partition: row[1].parse().unwrap(),
             offset: row[2].parse().unwrap(),
@@ -303,13 +231,19 @@ async fn picture(database: &Database) -> Picture {
             reason: (row[4] != "-").then(|| row[4].clone()),
             conversion: (row[5] != "-").then(|| numbered(&row[5])),
             version: row[6].parse().unwrap(),
+            observed: given(&row[7]).unwrap_or_default(),
         };
+        let detail = logged.reason.clone();
+        let detail = detail.filter(|_| logged.word != "click_not_found");
+        whys.insert(id, (detail, logged.observed.clone()));
         picture.log.insert(id, logged);
     }
-    let sql = "SELECT request_id, step, reason FROM postback_changes";
+    let sql = "SELECT request_id, step, reason, detail, observed FROM postback_changes";
     for row in database.query(sql).await {
-        assert_eq!(row[1..], ["1", "late_click"]);
-        picture.changed.insert(numbered(&row[0]));
+        assert_eq!(row[1..3], ["1", "late_click"]);
+        let id = numbered(&row[0]);
+        whys.insert(id, (given(&row[3]), given(&row[4]).unwrap_or_default()));
+        picture.changed.insert(id);
     }
     for row in database.query("SELECT request_id FROM unmatched").await {
         picture.waiting.insert(numbered(&row[0]));
@@ -333,10 +267,13 @@ async fn picture(database: &Database) -> Picture {
     }
     for id in lookup.request_ids {
         let known = &view.known[&id];
+        let (detail, observed) = whys.remove(&number(id)).unwrap();
         let decision = model::Decision {
             outcome: plain_outcome(&known.outcome),
             conversion: known.conversion_id.map(number),
             version: known.policy_version,
+            detail,
+            observed,
         };
         picture.now.insert(number(id), decision);
         // What the status endpoint tells.
@@ -345,12 +282,25 @@ async fn picture(database: &Database) -> Picture {
             other => panic!("{other:?}"),
         }
     }
+    let mut numbered_statuses = statuses(database, &mut picture).await;
     for row in rows(store).await.iter().filter(|row| row.version > 0) {
         let partition = size(row.partition.into());
         let stored = store.conversions_after(row.partition, 0, 1_000).await;
         for (sequence, conversion) in stored.unwrap() {
-            let conversion = plain_conversion(&conversion, partition, sequence);
-            picture.conversions.insert(conversion.id, conversion);
+            if conversion.status_id == conversion.conversion_id {
+                let conversion = plain_conversion(&conversion, row.partition, sequence);
+                picture.conversions.insert(conversion.id, conversion);
+            } else {
+                // The table, which also has those that no event tells of, must say the same.
+                let told = (
+                    number(conversion.conversion_id),
+                    minute(conversion.status_at),
+                    number(conversion.status_id),
+                    conversion.status.word(),
+                );
+                let found = numbered_statuses.remove(&(row.partition, sequence));
+                assert_eq!(found, Some(told), "number {sequence}");
+            }
         }
         let row = model::Row {
             version: size(row.version),
@@ -361,51 +311,126 @@ async fn picture(database: &Database) -> Picture {
         };
         picture.rows.insert(partition, row);
     }
+    assert!(
+        numbered_statuses.is_empty(),
+        "{numbered_statuses:?} has no event"
+    );
     statistics(database, &mut picture).await;
     picture
 }
 
-async fn statistics(database: &Database, picture: &mut Picture) {
-    let (bucket, revenue) = if database.is_postgres() {
-        let micros = "trim_scale(revenue * 1000000)";
-        ("extract(epoch FROM bucket)::bigint", format!("0, {micros}"))
+/// What was said of conversions' statuses: conversion, when, by which postback, what.
+type Said = (u32, u32, u32, &'static str);
+
+/// Gives those that have a number, by partition and number.
+async fn statuses(database: &Database, picture: &mut Picture) -> BTreeMap<(i32, i64), Said> {
+    let at = if database.is_postgres() {
+        "(extract(epoch FROM status_at) * 1000000)::bigint"
     } else {
-        (
-            "bucket / 1000000",
-            "revenue_whole, revenue_micros".to_owned(),
-        )
+        "status_at"
     };
     let sql = format!(
-        "SELECT campaign_id, {bucket}, currency, clicks, conversions, {revenue} \
+        "SELECT conversion_id, {at}, status_id, status, policy_version, kafka_partition, sequence \
+           FROM conversion_statuses"
+    );
+    let mut numbered_statuses = BTreeMap::new();
+    for row in database.query(&sql).await {
+        let words = ["approved", "pending", "rejected", "reversed"];
+        let at = jiff::Timestamp::from_microsecond(row[1].parse().unwrap()).unwrap();
+        let sequence = given(&row[6]).map(|number| number.parse::<i64>().unwrap());
+        let statement = model::Statement {
+            conversion: numbered(&row[0]),
+            minute: minute(at),
+            request: numbered(&row[2]),
+            status: words.into_iter().find(|word| *word == row[3]).unwrap(),
+            version: row[4].parse().unwrap(),
+            sequence: sequence.map(size),
+        };
+        if let Some(sequence) = sequence {
+            let said = (
+                statement.conversion,
+                statement.minute,
+                statement.request,
+                statement.status,
+            );
+            numbered_statuses.insert((row[5].parse().unwrap(), sequence), said);
+        }
+        assert!(picture.statements.insert(statement));
+    }
+    numbered_statuses
+}
+
+/// A column that may be null.
+fn given(column: &str) -> Option<String> {
+    (column != "-").then(|| column.to_owned())
+}
+
+/// Sums of nothing are what a conversion leaves behind whose status changed.
+async fn statistics(database: &Database, picture: &mut Picture) {
+    let bucket = if database.is_postgres() {
+        "extract(epoch FROM bucket)::bigint"
+    } else {
+        "bucket / 1000000"
+    };
+    let sql = format!(
+        "SELECT campaign_id, {bucket}, currency, status, sum(conversions), sum(revenue_whole), \
+                sum(revenue_micros) \
+           FROM conversion_stats GROUP BY campaign_id, bucket, currency, status"
+    );
+    let mut counts = BTreeMap::<_, BTreeMap<_, _>>::new();
+    for row in database.query(&sql).await {
+        let (campaign, quarter) = (row[0].parse().unwrap(), quarter(row[1].parse().unwrap()));
+        let words = ["approved", "pending", "rejected", "reversed"];
+        let status = words.into_iter().find(|word| *word == row[3]).unwrap();
+        let [count, whole, micros] = [4, 5, 6].map(|column| row[column].parse::<i128>().unwrap());
+        let sum = (i64::try_from(count).unwrap(), whole * 1_000_000 + micros);
+        if sum != (0, 0) {
+            let cell = (campaign, quarter, row[2].clone(), status);
+            assert_eq!(picture.statistics.insert(cell, sum), None);
+        }
+        let cell = (campaign, quarter, row[2].clone());
+        counts.entry(cell).or_default().insert(status, sum.0);
+    }
+    // What reports read tells the same.
+    let sql = format!(
+        "SELECT campaign_id, {bucket}, currency, clicks, conversions, pending, rejected, reversed \
          FROM campaign_statistics"
     );
     for row in database.query(&sql).await {
-        let campaign = row[0].parse().unwrap();
-        let quarter = (row[1].parse::<i64>().unwrap() - BEGINNING) / 900;
-        let quarter = u32::try_from(quarter).unwrap();
-        let [clicks, conversions] = [3, 4].map(|column| row[column].parse::<i64>().unwrap());
-        let [whole, micros] = [5, 6].map(|column| row[column].parse::<i128>().unwrap());
+        let (campaign, quarter) = (row[0].parse().unwrap(), quarter(row[1].parse().unwrap()));
+        let number = |column: usize| row[column].parse::<i64>().unwrap();
         if row[2] == "-" {
             let cell = (campaign, quarter);
-            assert_eq!(picture.click_statistics.insert(cell, clicks), None);
-        } else {
-            let cell = (campaign, quarter, row[2].clone());
-            let sum = (conversions, whole * 1_000_000 + micros);
-            assert_eq!(picture.statistics.insert(cell, sum), None);
+            assert_eq!(picture.click_statistics.insert(cell, number(3)), None);
+            continue;
+        }
+        let counts = counts.remove(&(campaign, quarter, row[2].clone())).unwrap();
+        let columns = [
+            ("approved", 4),
+            ("pending", 5),
+            ("rejected", 6),
+            ("reversed", 7),
+        ];
+        for (status, column) in columns {
+            assert_eq!(
+                counts.get(status).copied().unwrap_or(0),
+                number(column),
+                "{row:?}"
+            );
         }
     }
+    assert!(counts.is_empty(), "not in the view: {counts:?}");
 }
 
 async fn check(database: &Database, history: &History) -> Result<(), String> {
     database.clear().await;
-    for (campaign, version, by_txid) in SETTINGS {
-        let dedupe = if by_txid { "txid" } else { "click" };
-        database.campaign(campaign, dedupe, version).await;
+    for one in settings() {
+        database.campaign(&domain::campaign(&one)).await;
     }
     let store = database.store.as_ref();
     let mut owner = Owner::new(store, history).await;
     let mut model = Model::new(history);
-    pass(store, history, &mut owner, &mut model).await?;
+    pass(database, history, &mut owner, &mut model).await?;
     let before = picture(database).await;
     model.picture().compare(&before)?;
     // Where no room is left, the cut decides what waits.
@@ -414,9 +439,7 @@ async fn check(database: &Database, history: &History) -> Result<(), String> {
         whole.batch(&history.logs());
         whole.picture().end().compare(&before.clone().end())?;
     }
-    let mut again = history.clone();
-    again.turns.reverse();
-    pass(store, &again, &mut owner, &mut model).await?;
+    pass(database, &history.again(), &mut owner, &mut model).await?;
     let after = picture(database).await;
     model.picture().compare(&after)?;
     before

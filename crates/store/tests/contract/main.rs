@@ -8,6 +8,8 @@
 
 mod atomic;
 mod commits;
+#[path = "../../../core/src/decision/tests/domain.rs"]
+mod domain;
 mod engine;
 mod histories;
 // Read by the decision's own tests too.
@@ -34,6 +36,7 @@ async fn contract(engine: &Engine) {
         engine,
         schema::without_a_schema_everything_says_so,
         schema::migrating_twice_and_two_at_once_is_harmless,
+        schema::rows_of_the_first_schema_are_taken_over,
         schema::a_newer_schema_is_refused,
         schema::topics_are_recorded_once,
         schema::of_two_at_once_one_records_the_topics,

@@ -2,8 +2,9 @@
 
 use crate::engine::Database;
 use crate::world::{Worker, at, click, clickid, origin, postback, request, with_txid};
+use postern_core::campaign::{Campaign, Dedupe};
 use postern_core::currency::Currency;
-use postern_core::decision::{Dedupe, Known, Policy, Stored};
+use postern_core::decision::{Known, Stored};
 use postern_core::money::Revenue;
 use postern_core::record::click::Click;
 use postern_core::record::conversion::Conversion;
@@ -87,8 +88,8 @@ pub async fn every_field_comes_back(database: &Database) {
         .batch(store, &[click.clone(), other.clone()], &postbacks)
         .await;
 
-    let mut expected = Conversion::of(&first, &click, 0);
-    let rest = Conversion::of(&second, &other, 0);
+    let mut expected = Conversion::of(&first, &click, &Campaign::default());
+    let rest = Conversion::of(&second, &other, &Campaign::default());
     let stored = store.conversions_after(3, 0, 10).await.unwrap();
     assert_eq!(stored, [(1, expected.clone()), (2, rest)]);
 
@@ -157,6 +158,7 @@ pub async fn every_field_comes_back(database: &Database) {
     // Goals and external ids tell conversions of one click apart.
     let (mut batch, _) = worker.prepare(store, &[], &[]).await;
     expected.conversion_id = request(10);
+    expected.status_id = request(10);
     expected.event = ugly();
     batch.advances[0].next.sequence = 3;
     batch.writes.conversions = vec![(3, 3, expected.clone())];
@@ -181,7 +183,7 @@ pub async fn nul_in_text_is_no_passing_error(database: &Database) {
 
 pub async fn duplicates_echo_the_stored_conversion(database: &Database) {
     let store = database.store.as_ref();
-    database.campaign(18, "click", 4).await;
+    database.dedupe(18, Dedupe::Click, 4).await;
     let mut worker = Worker::new(store, 0).await;
     worker
         .batch(store, &[click("a", 18)], &[postback(1, "a", "1.23")])
@@ -214,8 +216,9 @@ pub async fn duplicates_echo_the_stored_conversion(database: &Database) {
 
 pub async fn policies_come_with_clicks_conversions_and_campaigns(database: &Database) {
     let store = database.store.as_ref();
-    for (campaign, dedupe) in [(1, "txid"), (2, "click"), (3, "txid")] {
-        database.campaign(campaign, dedupe, campaign * 10).await;
+    let policies = [(1, Dedupe::Txid), (2, Dedupe::Click), (3, Dedupe::Event)];
+    for (campaign, dedupe) in policies {
+        database.dedupe(campaign, dedupe, campaign * 10).await;
     }
     let mut worker = Worker::new(store, 0).await;
     worker
@@ -235,11 +238,12 @@ pub async fn policies_come_with_clicks_conversions_and_campaigns(database: &Data
         ..Lookup::default()
     };
     let view = store.load(&lookup).await.unwrap();
-    let policy = |version, dedupe| Policy { version, dedupe };
-    assert_eq!(view.policies.len(), 3);
-    assert_eq!(view.policies[&1], policy(10, Dedupe::Txid));
-    assert_eq!(view.policies[&2], policy(20, Dedupe::Click));
-    assert_eq!(view.policies[&3], policy(30, Dedupe::Txid));
+    assert_eq!(view.campaigns.len(), 3);
+    for (campaign, dedupe) in policies {
+        let found = &view.campaigns[&campaign];
+        let policy = (found.version, found.settings.dedupe);
+        assert_eq!(policy, (campaign * 10, dedupe));
+    }
 }
 
 pub async fn conversions_are_read_in_order(database: &Database) {
@@ -273,7 +277,7 @@ pub async fn conversions_are_read_in_order(database: &Database) {
 
 pub async fn conversions_of_a_click_keep_their_order(database: &Database) {
     let store = database.store.as_ref();
-    database.campaign(1, "txid", 1).await;
+    database.dedupe(1, Dedupe::Txid, 1).await;
     let mut worker = Worker::new(store, 0).await;
     worker.batch(store, &[click("a", 1)], &[]).await;
     for (number, txid) in [(5, "z"), (3, "a"), (9, "m"), (1, "")] {

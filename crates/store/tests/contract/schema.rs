@@ -1,8 +1,13 @@
 //! Migrations, and the topics that a store belongs to.
 
 use crate::engine::Database;
-use crate::world::start;
+use crate::world::{clickid, request, start};
+use postern_core::campaign::Dedupe;
+use postern_core::status::Status;
 use postern_store::{Lookup, StoreError, Topics};
+
+/// How many there are.
+const MIGRATIONS: usize = 2;
 
 fn topics(partitions: i32, clicks: Option<&str>, postbacks: Option<&str>) -> Topics {
     Topics {
@@ -46,7 +51,7 @@ pub async fn without_a_schema_everything_says_so(database: &Database) {
             assert!(matches!(&error, StoreError::Schema(_)), "{error:?}");
         }
         // The pool recovers by itself.
-        assert_eq!(store.migrate().await.unwrap().len(), 1);
+        assert_eq!(store.migrate().await.unwrap().len(), MIGRATIONS);
         assert_eq!(store.partitions(&[0]).await.unwrap(), []);
     }
 }
@@ -59,7 +64,7 @@ pub async fn migrating_twice_and_two_at_once_is_harmless(database: &Database) {
         let one = postern_store::open(&url, 1).unwrap();
         let two = postern_store::open(&url, 1).unwrap();
         let (first, second) = tokio::join!(one.migrate(), two.migrate());
-        assert_eq!(first.unwrap().len() + second.unwrap().len(), 1);
+        assert_eq!(first.unwrap().len() + second.unwrap().len(), MIGRATIONS);
         two.check_schema().await.unwrap();
         return;
     }
@@ -68,10 +73,93 @@ pub async fn migrating_twice_and_two_at_once_is_harmless(database: &Database) {
         let (one, two) = (database.again(), database.again());
         let (first, second) = tokio::join!(one.migrate(), two.migrate());
         let applied = [first.unwrap(), second.unwrap()].concat();
-        assert_eq!(applied.len(), 1, "{applied:?}");
-        assert_eq!(applied[0].number, 1);
+        let mut numbers: Vec<_> = applied.iter().map(|one| one.number).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [1, 2]);
         one.check_schema().await.unwrap();
     }
+}
+
+/// What an installation holds that was there before campaigns could be set.
+pub async fn rows_of_the_first_schema_are_taken_over(database: &Database) {
+    let first = if database.is_postgres() {
+        database
+            .script("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+            .await;
+        include_str!("../../migrations/postgres/0001_main_path.sql")
+    } else {
+        let views = [
+            "current_conversions",
+            "campaign_statistics",
+            "campaign_settings",
+        ];
+        for view in views {
+            database.query(&format!("DROP VIEW {view}")).await;
+        }
+        let tables = "SELECT name FROM sqlite_master WHERE type = 'table'";
+        for row in database.query(tables).await {
+            database.query(&format!("DROP TABLE {}", row[0])).await;
+        }
+        include_str!("../../migrations/sqlite/0001_main_path.sql")
+    };
+    database.script(first).await;
+    let time = if database.is_postgres() {
+        "'2025-11-26 14:32:10Z'"
+    } else {
+        "1764167530000000"
+    };
+    let no = if database.is_postgres() { "false" } else { "0" };
+    let ids = [1, 2].map(|number| request(number).to_string());
+    let applied = if database.is_postgres() {
+        "timestamptz"
+    } else {
+        "text"
+    };
+    database
+        .script(&format!(
+            "CREATE TABLE schema_migrations (number integer PRIMARY KEY, name text NOT NULL, \
+                 applied_at {applied} NOT NULL DEFAULT CURRENT_TIMESTAMP); \
+             INSERT INTO schema_migrations (number, name) VALUES (1, 'main_path'); \
+             INSERT INTO campaigns (campaign_id, name, dedupe, version) VALUES (7, 'x', 'txid', 3); \
+             INSERT INTO conversions (conversion_id, clickid, event, campaign_id, site_id, source, \
+                 publisher_id, traffic_log_id, revenue_micros, currency, currency_sent, \
+                 created_at, clicked_at, policy_version, kafka_partition, sequence) \
+             VALUES ('{id}', 'a', '', 7, 's', 'q', '', '', 1500000, 'USD', {no}, {time}, {time}, \
+                 3, 0, 1); \
+             INSERT INTO conversion_stats VALUES (7, {time}, 's', 'q', 'USD', 0, 1, 1, 500000); \
+             INSERT INTO postback_log (request_id, received_at, outcome, reason, clickid, \
+                 conversion_id, policy_version, method, raw_query, raw_body, address, user_agent) \
+             VALUES ('{id}', {time}, 'converted', NULL, 'a', '{id}', 3, 'GET', '', '', '', ''), \
+                 ('{late}', {time}, 'click_not_found', 'unmatched', 'a', NULL, 0, 'GET', '', '', \
+                  '', ''); \
+             INSERT INTO postback_changes VALUES ('{late}', 1, 'duplicate', 'late_click', '{id}', 3)",
+            id = ids[0],
+            late = ids[1],
+        ))
+        .await;
+    let applied = database.store.migrate().await.unwrap();
+    assert_eq!(applied.len(), MIGRATIONS - 1);
+    let campaign = database.store.campaign(7).await.unwrap().unwrap();
+    assert_eq!(
+        (campaign.version, campaign.settings.dedupe),
+        (3, Dedupe::Txid)
+    );
+    let lookup = Lookup {
+        request_ids: vec![request(1), request(2)],
+        clickids: vec![clickid("a")],
+        ..Lookup::default()
+    };
+    let view = database.store.load(&lookup).await.unwrap();
+    let stored = &view.conversions["a"][0];
+    assert_eq!(
+        (stored.dedupe, stored.status),
+        (Dedupe::Txid, Status::Approved)
+    );
+    assert_eq!(stored.status_id, request(1));
+    assert_eq!(view.known[&request(1)].outcome.word(), "converted");
+    assert_eq!(view.known[&request(2)].outcome.word(), "duplicate");
+    let sql = "SELECT sum(conversions), sum(pending) FROM campaign_statistics";
+    assert_eq!(database.query(sql).await, [["1", "0"]]);
 }
 
 pub async fn a_newer_schema_is_refused(database: &Database) {

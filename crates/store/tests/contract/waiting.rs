@@ -2,6 +2,7 @@
 
 use crate::engine::Database;
 use crate::world::{Worker, click, clickid, postback, request, with_txid};
+use postern_core::campaign::Dedupe;
 use postern_core::currency::Currency;
 use postern_core::decision::{Change, Known};
 use postern_core::money::Revenue;
@@ -10,7 +11,7 @@ use postern_store::{LoggedState, Lookup};
 
 pub async fn a_late_click_changes_what_is_known(database: &Database) {
     let store = database.store.as_ref();
-    database.campaign(5, "click", 2).await;
+    database.dedupe(5, Dedupe::Click, 2).await;
     let mut worker = Worker::new(store, 0).await;
     let (one, two) = (postback(1, "a", "1"), postback(2, "a", "2"));
     worker.batch(store, &[], std::slice::from_ref(&one)).await;
@@ -91,6 +92,8 @@ pub async fn the_latest_of_several_changes_holds(database: &Database) {
             policy_version,
         },
         reason: "test",
+        detail: None,
+        observed: Vec::new(),
     };
     for changes in [vec![change(7)], vec![change(8), change(9)]] {
         let (mut batch, _) = worker.prepare(store, &[], &[]).await;

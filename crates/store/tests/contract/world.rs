@@ -45,6 +45,9 @@ pub fn postback(number: u128, id: &str, revenue: &str) -> Postback {
         currency_sent: false,
         external_id: None,
         subids: Default::default(),
+        event: None,
+        status: None,
+        signature: None,
         warnings: Vec::new(),
     };
     let seconds = i64::try_from(number % 10_000).unwrap();

@@ -1,82 +1,13 @@
 //! However logs are cut into batches, read again and replayed, they come to what the model says.
 
-use super::history::{self, Fate, History, Part, Record, config, histories};
+use super::domain::{minute, number, plain_conversion, plain_outcome, size};
+use super::history::{self, Fate, History, Part, Record, config, histories, settings};
 use super::memory::HERE;
 use super::model::{self, Model, Picture, Told};
 use super::*;
-use crate::record::conversion::Conversion;
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 use std::collections::HashMap;
-
-fn domain_click(click: &history::Click) -> Click {
-    super::click(&click.name, click.campaign, click.minute)
-}
-
-fn domain_postback(one: &history::Postback) -> Postback {
-    let txid = (!one.txid.is_empty()).then_some(one.txid);
-    let mut postback = postback(one.request, &one.name, "0", txid);
-    postback.received_at = at(one.minute);
-    postback.revenue = Revenue::from_micros(one.micros).unwrap();
-    postback.currency = Currency::normalize(one.currency);
-    postback
-}
-
-fn number(id: RequestId) -> u32 {
-    u32::try_from(id.as_uuid().as_u128()).unwrap()
-}
-
-fn minute(time: Timestamp) -> u32 {
-    let seconds = time.as_second() - at(0).as_second();
-    assert!(seconds % 60 == 0 && time.subsec_nanosecond() == 0, "{time}");
-    u32::try_from(seconds / 60).unwrap()
-}
-
-fn size(number: i64) -> usize {
-    usize::try_from(number).unwrap()
-}
-
-fn plain_outcome(outcome: &Outcome) -> model::Outcome {
-    match outcome.clone() {
-        Outcome::Converted {
-            campaign_id,
-            revenue,
-            currency,
-            created_at,
-        } => model::Outcome::Converted {
-            campaign: campaign_id,
-            micros: revenue.micros(),
-            currency: currency.to_string(),
-            minute: minute(created_at),
-        },
-        Outcome::Duplicate {
-            campaign_id,
-            revenue,
-            currency,
-        } => model::Outcome::Duplicate {
-            campaign: campaign_id,
-            micros: revenue.micros(),
-            currency: currency.to_string(),
-        },
-        Outcome::ClickNotFound => model::Outcome::ClickNotFound,
-    }
-}
-
-fn plain_conversion(one: &Conversion, (partition, sequence): (i32, i64)) -> model::Conversion {
-    model::Conversion {
-        id: number(one.conversion_id),
-        name: one.clickid.to_string(),
-        campaign: one.campaign_id,
-        micros: one.revenue.micros(),
-        currency: one.currency.to_string(),
-        txid: one.external_key().to_owned(),
-        created: minute(one.created_at),
-        clicked: minute(one.clicked_at),
-        version: one.policy_version,
-        partition: size(partition.into()),
-        sequence: size(sequence),
-    }
-}
 
 /// What the store of vectors holds. It keeps no statistics: those are the engines'.
 fn picture(store: &Store) -> Picture {
@@ -101,14 +32,27 @@ fn picture(store: &Store) -> Picture {
             reason: entry.reason.map(str::to_owned),
             conversion: entry.known.conversion_id.map(number),
             version: entry.known.policy_version,
+            observed: entry.observed.join(","),
         };
         (number(entry.postback.request_id), logged)
     });
     let now = store.outcomes().into_iter().map(|(id, known)| {
+        let changed = store.changes.iter().find(|change| change.request_id == id);
+        let entry = store.log.iter().find(|one| one.postback.request_id == id);
+        let (detail, observed) = match (changed, entry) {
+            (Some(change), _) => (change.detail, &change.observed),
+            (None, Some(entry)) => {
+                let waits = known.outcome == Outcome::ClickNotFound;
+                (entry.reason.filter(|_| !waits), &entry.observed)
+            }
+            (None, None) => unreachable!("an outcome without a row"),
+        };
         let decision = model::Decision {
             outcome: plain_outcome(&known.outcome),
             conversion: known.conversion_id.map(number),
             version: known.policy_version,
+            detail: detail.map(str::to_owned),
+            observed: observed.join(","),
         };
         (number(id), decision)
     });
@@ -126,8 +70,20 @@ fn picture(store: &Store) -> Picture {
     Picture {
         clicks: clicks.collect(),
         conversions: conversions
-            .map(|(one, place)| plain_conversion(one, *place))
+            .map(|(one, place)| plain_conversion(one, place.0, place.1))
             .map(|one| (one.id, one))
+            .collect(),
+        statements: store
+            .statuses
+            .iter()
+            .map(|change| model::Statement {
+                conversion: number(change.stored.conversion_id),
+                minute: minute(change.stored.status_at),
+                request: number(change.stored.status_id),
+                status: change.stored.status.word(),
+                version: change.policy_version,
+                sequence: change.sequence.map(size),
+            })
             .collect(),
         log: log.collect(),
         now: now.collect(),
@@ -149,7 +105,7 @@ fn without_statistics(mut picture: Picture) -> Picture {
 }
 
 fn store_of(history: &History) -> Store {
-    let mut store = store();
+    let mut store = Store::new(settings().iter().map(domain::campaign));
     store.limits = Limits {
         unmatched_per_click: history.limits.0,
         unmatched_per_partition: i64::try_from(history.limits.1).unwrap(),
@@ -160,12 +116,16 @@ fn store_of(history: &History) -> Store {
 /// One pass through the logs, in step with the model.
 fn pass(history: &History, store: &mut Store, model: &mut Model) -> Result<(), String> {
     for step in history.steps() {
+        if let Some(change) = &step.change {
+            store.set(domain::campaign(change));
+            model.set(change);
+        }
         let batch = |parts: &history::Parts| -> Vec<_> {
             let parts = (0..).zip(parts).filter(|(_, part)| !part.is_empty());
             parts
                 .map(|(partition, part)| {
-                    let clicks = part.clicks.iter().map(domain_click).collect();
-                    let postbacks = part.postbacks.iter().map(domain_postback).collect();
+                    let clicks = part.clicks.iter().map(domain::click).collect();
+                    let postbacks = part.postbacks.iter().map(domain::postback).collect();
                     (partition, clicks, postbacks)
                 })
                 .collect()
@@ -215,9 +175,7 @@ fn check(history: &History) -> Result<(), String> {
         end(history).compare(&picture(&store).end())?;
     }
     let before = picture(&store).effects();
-    let mut again = history.clone();
-    again.turns.reverse();
-    pass(&again, &mut store, &mut model)?;
+    pass(&history.again(), &mut store, &mut model)?;
     before
         .compare(&picture(&store).effects())
         .map_err(|why| format!("after a replay: {why}"))
@@ -254,9 +212,9 @@ impl Logs {
         let mut logs = Self::default();
         for record in records {
             match record {
-                Record::Click(click) => logs.clicks.push(domain_click(click)),
+                Record::Click(click) => logs.clicks.push(domain::click(click)),
                 Record::Postback(postback) => {
-                    logs.postbacks.push(domain_postback(postback));
+                    logs.postbacks.push(domain::postback(postback));
                     logs.before.push(logs.clicks.len());
                 }
             }
@@ -298,20 +256,26 @@ impl Logs {
             let before = *received.entry(postback.request_id).or_insert(*before);
             let mut published = self.clicks[..before].iter();
             match &verdict.outcome {
-                Outcome::ClickNotFound => {
-                    if published.any(|click| click.clickid == postback.clickid) {
-                        return Err(format!("not true of #{}", number(postback.request_id)));
-                    }
+                Outcome::ClickNotFound
+                    if published.any(|click| click.clickid == postback.clickid) =>
+                {
+                    return Err(format!("not true of #{}", number(postback.request_id)));
                 }
                 Outcome::Converted { campaign_id, .. } => {
-                    let by_txid = *campaign_id == TXID;
-                    let key = if by_txid { postback.external_key() } else { "" };
-                    let by = converted.entry((&postback.clickid, key));
+                    let external = match *campaign_id {
+                        TXID | EVENT | GUARDED => postback.external_key(),
+                        _ => "",
+                    };
+                    let event = match *campaign_id {
+                        EVENT => postback.event_key(),
+                        _ => "",
+                    };
+                    let by = converted.entry((&postback.clickid, event, external));
                     if *by.or_insert(postback.request_id) != postback.request_id {
                         return Err(format!("a second one: #{}", number(postback.request_id)));
                     }
                 }
-                Outcome::Duplicate { .. } => {}
+                _ => {}
             }
         }
         Ok(())
@@ -332,8 +296,8 @@ fn answers_given_behind_a_barrier_are_true() {
     });
 }
 
-/// All cuts there are, of logs in which everything meets: a conflict, a redelivery, both
-/// policies, a late click.
+/// All cuts there are, of logs in which everything meets: a conflict, a redelivery, two
+/// policies, a late click, a status and a late one.
 #[test]
 fn every_cut_comes_to_the_same() {
     let click = |name: &str, campaign, minute| history::Click {
@@ -341,30 +305,34 @@ fn every_cut_comes_to_the_same() {
         campaign,
         minute,
     };
-    let postback = |request, name: &str, txid| history::Postback {
+    let postback = |request, name: &str, txid, status| history::Postback {
         request,
         name: name.to_owned(),
         micros: i64::from(request),
         currency: "USD",
         txid,
+        event: "",
+        status,
+        inside: true,
+        signed: None,
         minute: request,
     };
     let logs = Part {
         clicks: vec![
-            click("b", TXID, 0),
+            click("b", EVENT, 0),
             click("a", CLICK, 1),
             click("a", TXID, 2),
         ],
         postbacks: vec![
-            postback(9, "a", ""),
-            postback(2, "b", "x"),
-            postback(9, "a", ""),
-            postback(3, "a", "x"),
-            postback(4, "b", ""),
+            postback(9, "a", "", ""),
+            postback(2, "b", "x", "pending"),
+            postback(9, "a", "", ""),
+            postback(4, "b", "x", "approved"),
+            postback(3, "b", "x", "rejected"),
         ],
     };
-    let clicks: Vec<_> = logs.clicks.iter().map(domain_click).collect();
-    let postbacks: Vec<_> = logs.postbacks.iter().map(domain_postback).collect();
+    let clicks: Vec<_> = logs.clicks.iter().map(domain::click).collect();
+    let postbacks: Vec<_> = logs.postbacks.iter().map(domain::postback).collect();
     let history = History {
         limits: (16, 100),
         ..History::default()
@@ -376,7 +344,7 @@ fn every_cut_comes_to_the_same() {
     let expected = without_statistics(model.picture()).end();
 
     let mut leaves = 0;
-    let mut open = vec![(store(), 0, 0)];
+    let mut open = vec![(store_of(&history), 0, 0)];
     while let Some((store, clicks_at, postbacks_at)) = open.pop() {
         if (clicks_at, postbacks_at) == (clicks.len(), postbacks.len()) {
             let found = expected.compare(&picture(&store).end());

@@ -11,13 +11,80 @@ use std::fmt;
 
 pub const PARTITIONS: usize = 2;
 
-/// Campaigns: no settings, one conversion per click, one per click and external id.
+/// Campaigns: no settings, one conversion per click, one per click and external id, one per
+/// event with statuses and a window, and one that asks who calls but only watches the window.
 pub const PLAIN: i64 = 1;
 pub const CLICK: i64 = 2;
 pub const TXID: i64 = 3;
+pub const EVENT: i64 = 4;
+pub const GUARDED: i64 = 5;
 
-/// A campaign's settings: id, version, whether the external id tells conversions apart.
-pub const SETTINGS: [(i64, i64, bool); 2] = [(CLICK, 4, false), (TXID, 7, true)];
+/// A campaign's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub campaign: i64,
+    pub version: i64,
+    pub dedupe: &'static str,
+    pub currency: &'static str,
+    /// The age, in minutes, after which a click is expired, and whether that only is watched.
+    pub window: Option<u32>,
+    pub watches_window: bool,
+    /// Whether callers must be inside the campaign's network, and postbacks signed.
+    pub inside: bool,
+    pub signed: bool,
+    pub watches_callers: bool,
+    /// The status of a postback that names none that is known, where statuses are on.
+    pub statuses: Option<&'static str>,
+}
+
+/// What a campaign that nobody set goes by.
+pub fn unset(campaign: i64) -> Settings {
+    Settings {
+        campaign,
+        version: 0,
+        dedupe: "click",
+        currency: "USD",
+        window: None,
+        watches_window: false,
+        inside: false,
+        signed: false,
+        watches_callers: false,
+        statuses: None,
+    }
+}
+
+/// The settings at the beginning.
+pub fn settings() -> [Settings; 4] {
+    [
+        Settings {
+            version: 4,
+            ..unset(CLICK)
+        },
+        Settings {
+            version: 7,
+            dedupe: "txid",
+            ..unset(TXID)
+        },
+        Settings {
+            version: 3,
+            dedupe: "event",
+            currency: "EUR",
+            window: Some(30),
+            statuses: Some("pending"),
+            ..unset(EVENT)
+        },
+        Settings {
+            version: 9,
+            dedupe: "txid",
+            window: Some(20),
+            watches_window: true,
+            inside: true,
+            signed: true,
+            statuses: Some("approved"),
+            ..unset(GUARDED)
+        },
+    ]
+}
 
 /// The largest revenue in millionths: nine trillion.
 const MOST: i64 = 9_000_000_000_000_000_000;
@@ -36,9 +103,16 @@ pub struct Postback {
     pub request: u32,
     pub name: String,
     pub micros: i64,
+    /// Empty for none, as all texts here.
     pub currency: &'static str,
-    /// Empty for none.
     pub txid: &'static str,
+    pub event: &'static str,
+    /// A status' own word, or one that nobody knows.
+    pub status: &'static str,
+    /// Whether its caller is inside the campaigns' network.
+    pub inside: bool,
+    /// Whether it is signed, and with the campaigns' secret.
+    pub signed: Option<bool>,
     pub minute: u32,
 }
 
@@ -63,8 +137,10 @@ pub enum Fate {
     Refused,
 }
 
-#[derive(Copy, Clone, Debug)]
+#[derive(Clone, Debug)]
 pub struct Turn {
+    /// Settings that are changed before it.
+    pub change: Option<Settings>,
     /// How many clicks and postbacks of each partition.
     pub take: [(usize, usize); PARTITIONS],
     pub fate: Fate,
@@ -96,6 +172,7 @@ pub type Parts = [Part; PARTITIONS];
 /// A batch of the history.
 #[derive(Clone, Debug)]
 pub struct Step {
+    pub change: Option<Settings>,
     pub parts: Parts,
     pub fate: Fate,
     /// What a consumer that fell behind would make of the same records.
@@ -123,9 +200,19 @@ impl History {
         })
     }
 
-    /// Whether nothing is refused for want of room.
+    /// Whether it comes to the same however it is cut: nothing is refused for want of room, and
+    /// no settings change midway.
     pub fn is_ample(&self) -> bool {
         self.limits.0.min(self.limits.1) > self.published.iter().map(Vec::len).sum()
+            && self.turns.iter().all(|turn| turn.change.is_none())
+    }
+
+    /// The same records once more, cut differently; the settings stay.
+    pub fn again(&self) -> Self {
+        let mut again = self.clone();
+        again.turns.reverse();
+        again.turns.iter_mut().for_each(|turn| turn.change = None);
+        again
     }
 
     /// The batches, through both logs to their end.
@@ -136,10 +223,15 @@ impl History {
         let rest = Turn {
             take: [(usize::MAX / 2, usize::MAX / 2); PARTITIONS],
             fate: Fate::Committed,
+            change: None,
         };
+        // One whose batch has nothing in it is made before the next.
+        let mut change = None;
         for turn in self.turns.iter().chain([&rest]) {
             let [one, two] = turn.take;
+            change = turn.change.clone().or(change);
             let step = Step {
+                change: change.clone(),
                 parts: cut(&logs, &at, turn.take),
                 fate: turn.fate,
                 stale: cut(&logs, &at, [(two.1 + 1, two.0), (one.1, one.0 + 1)]),
@@ -147,6 +239,7 @@ impl History {
             if step.parts.iter().all(Part::is_empty) {
                 continue;
             }
+            change = None;
             if step.is_committed() {
                 for (at, part) in at.iter_mut().zip(&step.parts) {
                     *at = (at.0 + part.clicks.len(), at.1 + part.postbacks.len());
@@ -177,6 +270,11 @@ pub fn histories() -> impl Strategy<Value = History> {
         prop_oneof![2 => ample, 1 => (0..3_usize, 0..5_usize)],
     )
         .prop_map(|(published, turns, limits)| {
+            let mut turns = turns;
+            let changes = turns.iter_mut().filter_map(|turn| turn.change.as_mut());
+            for (change, version) in changes.zip(10..) {
+                change.version = version;
+            }
             let mut history = History {
                 turns,
                 limits,
@@ -207,19 +305,21 @@ pub fn histories() -> impl Strategy<Value = History> {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    prop::sample::select(vec!["a", "b", "c", "d"]).prop_map(str::to_owned)
+    prop::sample::select(vec!["a", "b", "c", "d", "e"]).prop_map(str::to_owned)
 }
 
 fn record() -> impl Strategy<Value = Record> {
     // Mostly the same click again, sometimes one that conflicts.
     let click = (
         name(),
-        prop::option::weighted(0.2, (PLAIN..=TXID, 0..60_u32)),
+        prop::option::weighted(0.2, (PLAIN..=GUARDED, 0..60_u32)),
     )
         .prop_map(|(name, differs)| {
             let usual = match name.as_str() {
                 "a" => CLICK,
                 "b" => PLAIN,
+                "c" => EVENT,
+                "d" => GUARDED,
                 _ => TXID,
             };
             let (campaign, minute) = differs.unwrap_or((usual, 0));
@@ -238,21 +338,62 @@ fn record() -> impl Strategy<Value = Record> {
         0..20_u32,
         name(),
         micros,
-        prop::sample::select(vec!["USD", "EUR", "JPY"]),
+        prop::sample::select(vec!["", "USD", "EUR", "JPY"]),
         prop::sample::select(vec!["", "x", "y"]),
+        prop::sample::select(vec!["", "lead", "sale"]),
+        prop::sample::select(vec![
+            "", "", "approved", "pending", "rejected", "reversed", "odd",
+        ]),
+        prop::bool::weighted(0.8),
+        prop::sample::select(vec![None, Some(false), Some(true), Some(true), Some(true)]),
         0..60_u32,
     )
-        .prop_map(|(request, name, micros, currency, txid, minute)| {
-            Record::Postback(Postback {
-                request,
-                name,
-                micros,
-                currency,
-                txid,
-                minute,
-            })
-        });
+        .prop_map(
+            |(request, name, micros, currency, txid, event, status, inside, signed, minute)| {
+                Record::Postback(Postback {
+                    request,
+                    name,
+                    micros,
+                    currency,
+                    txid,
+                    event,
+                    status,
+                    inside,
+                    signed,
+                    minute,
+                })
+            },
+        );
     prop_oneof![2 => click, 3 => postback]
+}
+
+/// Any campaign's, as somebody may set them.
+fn change() -> impl Strategy<Value = Settings> {
+    (
+        PLAIN..=GUARDED,
+        prop::sample::select(vec!["click", "txid", "event"]),
+        prop::sample::select(vec!["USD", "EUR"]),
+        prop::option::of(0..60_u32),
+        prop::bool::ANY,
+        (prop::bool::ANY, prop::bool::ANY, prop::bool::ANY),
+        prop::option::of(prop::sample::select(vec![
+            "approved", "pending", "reversed",
+        ])),
+    )
+        .prop_map(
+            |(campaign, dedupe, currency, window, watches_window, callers, statuses)| Settings {
+                campaign,
+                version: 0,
+                dedupe,
+                currency,
+                window: window.filter(|minutes| *minutes > 0),
+                watches_window,
+                inside: callers.0,
+                signed: callers.1,
+                watches_callers: callers.2,
+                statuses,
+            },
+        )
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
@@ -264,9 +405,11 @@ fn turn() -> impl Strategy<Value = Turn> {
         2 => Just(Fate::Raced),
         1 => Just(Fate::Refused),
     ];
-    (take(), take(), fate).prop_map(|(one, two, fate)| Turn {
+    let change = prop::option::weighted(0.1, change());
+    (take(), take(), fate, change).prop_map(|(one, two, fate, change)| Turn {
         take: [one, two],
         fate,
+        change,
     })
 }
 
@@ -301,8 +444,18 @@ impl fmt::Debug for History {
                     )?,
                     Record::Postback(one) => writeln!(
                         f,
-                        "  postback #{} for {}: {} millionths {}, txid {:?}, at minute {}",
-                        one.request, one.name, one.micros, one.currency, one.txid, one.minute
+                        "  postback #{} for {}: {} millionths {:?}, txid {:?}, event {:?}, status \
+                         {:?}, inside {}, signed {:?}, at minute {}",
+                        one.request,
+                        one.name,
+                        one.micros,
+                        one.currency,
+                        one.txid,
+                        one.event,
+                        one.status,
+                        one.inside,
+                        one.signed,
+                        one.minute
                     )?,
                 }
             }
@@ -310,6 +463,9 @@ impl fmt::Debug for History {
         writeln!(f, "batches, clicks + postbacks of each partition:")?;
         for turn in &self.turns {
             let [one, two] = turn.take;
+            if let Some(change) = &turn.change {
+                writeln!(f, "  {change:?}")?;
+            }
             writeln!(
                 f,
                 "  {}+{}, {}+{}: {:?}",

@@ -14,7 +14,7 @@ pub(super) type Prepared = Vec<(PartitionState, Decided)>;
 #[derive(Clone)]
 pub(super) struct Store {
     pub states: BTreeMap<i32, PartitionState>,
-    pub policies: HashMap<i64, Policy>,
+    pub campaigns: HashMap<i64, Arc<Campaign>>,
     pub limits: Limits,
     pub clicks: HashMap<ClickId, Click>,
     /// Partition and offset of each click.
@@ -23,6 +23,7 @@ pub(super) struct Store {
     pub conversions: Vec<Conversion>,
     /// Partition of each conversion, and its number there.
     pub numbers: Vec<(i32, i64)>,
+    pub statuses: Vec<StatusChange>,
     pub log: Vec<LogEntry>,
     pub changes: Vec<Change>,
     pub unmatched: Vec<Unmatched>,
@@ -33,22 +34,43 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub fn new(policies: &[(i64, Policy)]) -> Self {
-        Self {
+    pub fn new(campaigns: impl IntoIterator<Item = Campaign>) -> Self {
+        let mut store = Self {
             states: BTreeMap::new(),
-            policies: policies.iter().copied().collect(),
+            campaigns: HashMap::new(),
             limits: Limits::default(),
             clicks: HashMap::new(),
             places: HashMap::new(),
             conversions: Vec::new(),
             numbers: Vec::new(),
+            statuses: Vec::new(),
             log: Vec::new(),
             changes: Vec::new(),
             unmatched: Vec::new(),
             verdicts: Vec::new(),
             conflicts: Vec::new(),
             dropped: 0,
+        };
+        for campaign in campaigns {
+            store.set(campaign);
         }
+        store
+    }
+
+    /// Somebody sets a campaign.
+    pub fn set(&mut self, campaign: Campaign) {
+        self.campaigns
+            .insert(campaign.campaign_id, Arc::new(campaign));
+    }
+
+    /// A conversion with its present status.
+    pub fn stored(&self, conversion: &Conversion) -> Stored {
+        let said = self.statuses.iter().map(|change| &change.stored);
+        said.filter(|one| one.conversion_id == conversion.conversion_id)
+            .cloned()
+            .chain([Stored::from(conversion)])
+            .max_by_key(|one| (one.status_at, one.status_id))
+            .unwrap()
     }
 
     /// Where [`HERE`] stands.
@@ -106,7 +128,7 @@ impl Store {
                 view.conversions
                     .entry(clickid.clone())
                     .or_default()
-                    .push(Stored::from(conversion));
+                    .push(self.stored(conversion));
             }
         }
         for waiting in &self.unmatched {
@@ -122,11 +144,11 @@ impl Store {
         }
         // Whatever order an engine returns them in.
         view.unmatched.values_mut().for_each(|list| list.reverse());
-        view.policies = self
-            .policies
+        view.campaigns = self
+            .campaigns
             .iter()
             .filter(|(campaign, _)| campaigns.contains(campaign))
-            .map(|(campaign, policy)| (*campaign, *policy))
+            .map(|(id, campaign)| (*id, campaign.clone()))
             .collect();
         view
     }
@@ -186,11 +208,20 @@ impl Store {
                 .insert(clickid.clone(), (partition, placed.offset));
             self.clicks.insert(clickid, placed.click);
         }
-        for (of, number, conversion) in writes.conversions {
-            assert_eq!(of, partition);
+        let numbers = writes.conversions.iter().map(|(_, number, _)| *number);
+        let changed = writes.statuses.iter().filter_map(|change| change.sequence);
+        let mut numbers: Vec<i64> = numbers.chain(changed).collect();
+        numbers.sort_unstable();
+        for number in numbers {
             sequence += 1;
             assert_eq!(number, sequence, "a gap in the numbers");
-            let key = |one: &Conversion| (one.clickid.clone(), one.external_key().to_owned());
+        }
+        for (of, number, conversion) in writes.conversions {
+            assert_eq!(of, partition);
+            let key = |one: &Conversion| {
+                let external = one.external_key().to_owned();
+                (one.clickid.clone(), one.event.clone(), external)
+            };
             assert!(
                 self.conversions
                     .iter()
@@ -200,6 +231,23 @@ impl Store {
             );
             self.numbers.push((partition, number));
             self.conversions.push(conversion);
+        }
+        for change in writes.statuses {
+            assert_eq!(change.partition, partition);
+            let is_it = |one: &&Conversion| one.conversion_id == change.stored.conversion_id;
+            let conversion = self.conversions.iter().find(is_it).unwrap();
+            let before = self.stored(conversion);
+            assert_eq!(before.status, change.before);
+            assert_eq!(
+                change.sequence.is_some(),
+                change.stored.status != before.status
+            );
+            let moment = |one: &Stored| (one.status_at, one.status_id);
+            assert!(
+                moment(&change.stored) > moment(&before),
+                "undone by an older one"
+            );
+            self.statuses.push(change);
         }
         for entry in writes.log {
             assert_eq!(self.known(entry.postback.request_id), None, "logged twice");

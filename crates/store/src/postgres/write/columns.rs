@@ -4,7 +4,7 @@
 use super::Part;
 use crate::statistics;
 use jiff::Timestamp;
-use postern_core::decision::PlacedClick;
+use postern_core::decision::{PlacedClick, Writes};
 use postern_core::record::conversion::Conversion;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -112,6 +112,8 @@ pub(super) struct Conversions<'a> {
     policy_versions: Vec<i64>,
     partitions: Vec<i32>,
     sequences: Vec<i64>,
+    statuses: Vec<&'a str>,
+    dedupes: Vec<&'a str>,
 }
 
 impl<'a> Conversions<'a> {
@@ -143,6 +145,8 @@ impl<'a> Conversions<'a> {
             columns.policy_versions.push(conversion.policy_version);
             columns.partitions.push(*partition);
             columns.sequences.push(*sequence);
+            columns.statuses.push(conversion.status.word());
+            columns.dedupes.push(conversion.dedupe.word());
         }
         columns
     }
@@ -152,11 +156,12 @@ impl Part for Conversions<'_> {
     const SQL: &'static str = "\
 INSERT INTO conversions (conversion_id, clickid, event, campaign_id, site_id, source, publisher_id,
     traffic_log_id, revenue_micros, currency, currency_sent, external_id, subid0, subid1, subid2,
-    subid3, subid4, created_at, clicked_at, policy_version, kafka_partition, sequence)
+    subid3, subid4, created_at, clicked_at, policy_version, kafka_partition, sequence, status,
+    dedupe)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
     $7::text[], $8::text[], $9::bigint[], $10::text[], $11::bool[], $12::text[], $13::text[],
     $14::text[], $15::text[], $16::text[], $17::text[], $18::timestamptz[], $19::timestamptz[],
-    $20::bigint[], $21::int[], $22::bigint[])";
+    $20::bigint[], $21::int[], $22::bigint[], $23::text[], $24::text[])";
 
     fn is_empty(&self) -> bool {
         self.ids.is_empty()
@@ -188,11 +193,13 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[
             &self.policy_versions,
             &self.partitions,
             &self.sequences,
+            &self.statuses,
+            &self.dedupes,
         ]
     }
 }
 
-/// What the new conversions add to the statistics.
+/// What new conversions and changed statuses add to the statistics, or take from them.
 #[derive(Default)]
 pub(super) struct ConversionSums<'a> {
     campaigns: Vec<i64>,
@@ -200,6 +207,7 @@ pub(super) struct ConversionSums<'a> {
     sites: Vec<&'a str>,
     sources: Vec<&'a str>,
     currencies: Vec<&'a str>,
+    statuses: Vec<&'a str>,
     partitions: Vec<i32>,
     conversions: Vec<i64>,
     whole: Vec<i64>,
@@ -207,14 +215,15 @@ pub(super) struct ConversionSums<'a> {
 }
 
 impl<'a> ConversionSums<'a> {
-    pub(super) fn of(conversions: &'a [(i32, i64, Conversion)]) -> Self {
+    pub(super) fn of(writes: &'a Writes) -> Self {
         let mut columns = Self::default();
-        for (key, sum) in statistics::conversions(conversions) {
+        for (key, sum) in statistics::conversions(writes) {
             columns.campaigns.push(key.campaign_id);
             columns.buckets.push(key.bucket);
             columns.sites.push(key.site_id);
             columns.sources.push(key.source);
             columns.currencies.push(key.currency);
+            columns.statuses.push(key.status);
             columns.partitions.push(key.partition);
             columns.conversions.push(sum.conversions);
             columns.whole.push(sum.revenue_whole);
@@ -226,11 +235,11 @@ impl<'a> ConversionSums<'a> {
 
 impl Part for ConversionSums<'_> {
     const SQL: &'static str = "\
-INSERT INTO conversion_stats (campaign_id, bucket, site_id, source, currency, partition,
+INSERT INTO conversion_stats (campaign_id, bucket, site_id, source, currency, status, partition,
                               conversions, revenue_whole, revenue_micros)
 SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::text[],
-                     $6::int[], $7::bigint[], $8::bigint[], $9::bigint[])
-ON CONFLICT (campaign_id, bucket, site_id, source, currency, partition)
+                     $6::text[], $7::int[], $8::bigint[], $9::bigint[], $10::bigint[])
+ON CONFLICT (campaign_id, bucket, site_id, source, currency, status, partition)
 DO UPDATE SET conversions = conversion_stats.conversions + excluded.conversions,
               revenue_whole = conversion_stats.revenue_whole + excluded.revenue_whole,
               revenue_micros = conversion_stats.revenue_micros + excluded.revenue_micros";
@@ -246,6 +255,7 @@ DO UPDATE SET conversions = conversion_stats.conversions + excluded.conversions,
             &self.sites,
             &self.sources,
             &self.currencies,
+            &self.statuses,
             &self.partitions,
             &self.conversions,
             &self.whole,

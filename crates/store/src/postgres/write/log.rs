@@ -14,15 +14,17 @@ macro_rules! insert_log {
             "INSERT INTO postback_log (request_id, received_at, outcome, reason, message, clickid, \
              campaign_id, conversion_id, policy_version, revenue_micros, revenue_raw, currency, \
              currency_sent, external_id, warnings, method, raw_query, raw_body, address, \
-             user_agent, kafka_partition, kafka_offset) \
+             user_agent, kafka_partition, kafka_offset, event, status_word, status, observed) \
              SELECT t.c1, t.c2, t.c3, t.c4, t.c5, t.c6, t.c7, t.c8, t.c9, t.c10, t.c11, t.c12, \
-             t.c13, t.c14, t.c15::json, t.c16, t.c17, t.c18, t.c19, t.c20, t.c21, t.c22 \
+             t.c13, t.c14, t.c15::json, t.c16, t.c17, t.c18, t.c19, t.c20, t.c21, t.c22, \
+             t.c23, t.c24, t.c25, t.c26 \
              FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], \
              $6::text[], $7::bigint[], $8::uuid[], $9::bigint[], $10::bigint[], $11::text[], \
              $12::text[], $13::bool[], $14::text[], $15::text[], $16::text[], $17::text[], \
-             $18::text[], $19::text[], $20::text[], $21::int[], $22::bigint[]) \
+             $18::text[], $19::text[], $20::text[], $21::int[], $22::bigint[], $23::text[], $24::text[], $25::text[], \
+             $26::text[]) \
              AS t(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, \
-             c18, c19, c20, c21, c22)",
+             c18, c19, c20, c21, c22, c23, c24, c25, c26)",
             $end
         )
     };
@@ -54,6 +56,10 @@ pub(super) struct Log<'a> {
     user_agents: Vec<&'a str>,
     partitions: Vec<Option<i32>>,
     offsets: Vec<Option<i64>>,
+    events: Vec<Option<&'a str>>,
+    status_words: Vec<Option<&'a str>>,
+    statuses: Vec<Option<&'a str>>,
+    observed: Vec<Option<String>>,
 }
 
 impl<'a> Log<'a> {
@@ -67,7 +73,7 @@ impl<'a> Log<'a> {
             columns.reasons.push(entry.reason);
             columns.messages.push(None);
             columns.clickids.push(Some(postback.clickid.as_str()));
-            columns.campaigns.push(parts::campaign_of(&known.outcome));
+            columns.campaigns.push(known.outcome.campaign_id());
             columns
                 .conversions
                 .push(known.conversion_id.map(|id| id.as_uuid()));
@@ -83,6 +89,15 @@ impl<'a> Log<'a> {
             columns.push_origin(&postback.origin);
             columns.partitions.push(Some(entry.partition));
             columns.offsets.push(Some(entry.offset));
+            columns.events.push(postback.event.as_deref());
+            let said = postback.status.as_ref();
+            columns
+                .status_words
+                .push(said.map(|said| said.word.as_str()));
+            columns.statuses.push(parts::status_of(&known.outcome));
+            columns
+                .observed
+                .push(parts::write_observed(&entry.observed));
         }
         columns
     }
@@ -108,6 +123,10 @@ impl<'a> Log<'a> {
             columns.push_origin(&postback.origin);
             columns.partitions.push(None);
             columns.offsets.push(None);
+            columns.events.push(None);
+            columns.status_words.push(None);
+            columns.statuses.push(None);
+            columns.observed.push(None);
         }
         columns
     }
@@ -152,6 +171,10 @@ impl Part for Log<'_> {
             &self.user_agents,
             &self.partitions,
             &self.offsets,
+            &self.events,
+            &self.status_words,
+            &self.statuses,
+            &self.observed,
         ]
     }
 }

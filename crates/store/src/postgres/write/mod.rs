@@ -11,10 +11,10 @@ use columns::{Clicks, ConversionSums, Conversions};
 use log::Log;
 use postern_core::decision::PartitionState;
 use postern_failpoint::failpoint;
-use steps::{Changes, Positions, Waiting};
+use steps::{Changes, Positions, Statuses, Waiting};
 use tokio_postgres::types::ToSql;
 
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// [`read::PARTITIONS`], locked in ascending order: two transactions with the same partitions
 /// wait for each other instead of deadlocking.
@@ -67,7 +67,8 @@ pub(super) async fn commit(lease: &Lease, batch: &Batch) -> Result<(), StoreErro
     let writes = &batch.writes;
     let clicks = Clicks::of(&writes.clicks);
     let conversions = Conversions::of(&writes.conversions);
-    let sums = ConversionSums::of(&writes.conversions);
+    let statuses = Statuses::of(&writes.statuses);
+    let sums = ConversionSums::of(writes);
     let log = Log::of(&writes.log);
     let changes = Changes::of(&writes.changes);
     let waiting = Waiting::of(&writes.unmatched_added);
@@ -84,6 +85,7 @@ pub(super) async fn commit(lease: &Lease, batch: &Batch) -> Result<(), StoreErro
     let mut flight = Flight::new(lease);
     board(&mut flight, lease, &clicks).await?;
     board(&mut flight, lease, &conversions).await?;
+    board(&mut flight, lease, &statuses).await?;
     board(&mut flight, lease, &sums).await?;
     board(&mut flight, lease, &log).await?;
     board(&mut flight, lease, &changes).await?;

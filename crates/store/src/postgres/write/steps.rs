@@ -2,9 +2,9 @@
 //! postbacks, postbacks that wait, and the partitions' rows.
 
 use super::Part;
-use crate::Advance;
+use crate::{Advance, parts};
 use jiff::Timestamp;
-use postern_core::decision::{Change, PartitionState, Unmatched};
+use postern_core::decision::{Change, PartitionState, StatusChange, Unmatched};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -16,6 +16,10 @@ pub(super) struct Changes<'a> {
     reasons: Vec<&'a str>,
     conversions: Vec<Option<Uuid>>,
     policy_versions: Vec<i64>,
+    campaigns: Vec<Option<i64>>,
+    statuses: Vec<Option<&'a str>>,
+    details: Vec<Option<&'a str>>,
+    observed: Vec<Option<String>>,
 }
 
 impl<'a> Changes<'a> {
@@ -30,6 +34,12 @@ impl<'a> Changes<'a> {
                 .conversions
                 .push(known.conversion_id.map(|id| id.as_uuid()));
             columns.policy_versions.push(known.policy_version);
+            columns.campaigns.push(known.outcome.campaign_id());
+            columns.statuses.push(parts::status_of(&known.outcome));
+            columns.details.push(change.detail);
+            columns
+                .observed
+                .push(parts::write_observed(&change.observed));
         }
         columns
     }
@@ -37,13 +47,17 @@ impl<'a> Changes<'a> {
 
 impl Part for Changes<'_> {
     const SQL: &'static str = "\
-INSERT INTO postback_changes (request_id, step, outcome, reason, conversion_id, policy_version)
+INSERT INTO postback_changes (request_id, step, outcome, reason, conversion_id, policy_version,
+                              campaign_id, status, detail, observed)
 SELECT t.request_id,
        coalesce((SELECT max(c.step) FROM postback_changes c WHERE c.request_id = t.request_id), 0)
            + (row_number() OVER (PARTITION BY t.request_id ORDER BY t.n))::int,
-       t.outcome, t.reason, t.conversion_id, t.policy_version
-  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::bigint[]) WITH ORDINALITY
-       AS t(request_id, outcome, reason, conversion_id, policy_version, n)";
+       t.outcome, t.reason, t.conversion_id, t.policy_version, t.campaign_id, t.status, t.detail,
+       t.observed
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[],
+              $7::text[], $8::text[], $9::text[]) WITH ORDINALITY
+       AS t(request_id, outcome, reason, conversion_id, policy_version, campaign_id, status,
+            detail, observed, n)";
 
     fn is_empty(&self) -> bool {
         self.request_ids.is_empty()
@@ -56,6 +70,63 @@ SELECT t.request_id,
             &self.reasons,
             &self.conversions,
             &self.policy_versions,
+            &self.campaigns,
+            &self.statuses,
+            &self.details,
+            &self.observed,
+        ]
+    }
+}
+
+/// What postbacks said of the statuses of conversions that were there before.
+#[derive(Default)]
+pub(super) struct Statuses<'a> {
+    conversions: Vec<Uuid>,
+    at: Vec<Timestamp>,
+    ids: Vec<Uuid>,
+    statuses: Vec<&'a str>,
+    policy_versions: Vec<i64>,
+    partitions: Vec<i32>,
+    sequences: Vec<Option<i64>>,
+}
+
+impl<'a> Statuses<'a> {
+    pub(super) fn of(changes: &'a [StatusChange]) -> Self {
+        let mut columns = Self::default();
+        for change in changes {
+            let stored = &change.stored;
+            columns.conversions.push(stored.conversion_id.as_uuid());
+            columns.at.push(stored.status_at);
+            columns.ids.push(stored.status_id.as_uuid());
+            columns.statuses.push(stored.status.word());
+            columns.policy_versions.push(change.policy_version);
+            columns.partitions.push(change.partition);
+            columns.sequences.push(change.sequence);
+        }
+        columns
+    }
+}
+
+impl Part for Statuses<'_> {
+    const SQL: &'static str = "\
+INSERT INTO conversion_statuses (conversion_id, status_at, status_id, status, policy_version,
+                                 kafka_partition, sequence)
+SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::text[], $5::bigint[],
+                     $6::int[], $7::bigint[])";
+
+    fn is_empty(&self) -> bool {
+        self.conversions.is_empty()
+    }
+
+    fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        vec![
+            &self.conversions,
+            &self.at,
+            &self.ids,
+            &self.statuses,
+            &self.policy_versions,
+            &self.partitions,
+            &self.sequences,
         ]
     }
 }

@@ -7,8 +7,9 @@ use crate::process::{Postern, Settings, run, settings};
 use crate::real::World;
 use crate::wait;
 use serde_json::Value;
+use std::process::Output;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::SystemTime;
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard};
 
@@ -242,6 +243,42 @@ impl Stack {
         }
     }
 
+    /// Runs a command beside the processes, as an operator would.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        let mut all = self.settings.clone();
+        if self.kind == Kind::Embedded {
+            let data = self.ingress.dir.join("data");
+            all.insert("DATA_DIR".to_owned(), data.display().to_string());
+        }
+        run(arguments, &all)
+    }
+
+    /// The same; it must succeed. Gives what it says.
+    #[track_caller]
+    pub fn said(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A new admin token.
+    #[must_use]
+    pub fn admin_token(&self) -> String {
+        let said = self.said(&["token", "create", "--admin", "--name", "e2e"]);
+        said.trim().to_owned()
+    }
+
+    /// Asks for a campaign, or sets it where there is a body.
+    pub async fn campaign(&self, token: &str, id: i64, body: Option<&str>) -> Answer {
+        let method = if body.is_some() { "PUT" } else { "GET" };
+        let target = format!("/v1/campaigns/{id}");
+        let token = format!("Bearer {token}");
+        let headers = [("authorization", token.as_str())];
+        let body = body.map(str::as_bytes);
+        http::request(self.reports_address(), method, &target, &headers, body).await
+    }
+
     /// What status says now.
     pub async fn status(&self, request_id: &str) -> Answer {
         let target = format!("/v1/postback/status?request_id={request_id}");
@@ -365,6 +402,13 @@ impl Turn {
             *self.kept = Some(self.world.clone());
         }
     }
+}
+
+/// A campaign that no other test has.
+#[must_use]
+pub fn unique_campaign() -> i64 {
+    static NEXT: AtomicI64 = AtomicI64::new(0);
+    500_000 + i64::from(std::process::id()) * 100 + NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// An id that no other test and no earlier run has used.

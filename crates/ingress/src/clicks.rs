@@ -2,13 +2,12 @@
 
 use crate::routes::{Answer, Call, Ingress};
 use hyper::body::Incoming;
-use hyper::header::AUTHORIZATION;
 use hyper::{Request, StatusCode};
 use postern_core::answer::Body;
 use postern_core::record::DecodeError;
 use postern_core::record::click::Click;
 use postern_kafka::{CLICKS, Delivery, Message, PublishError};
-use postern_runtime::http::read_body;
+use postern_runtime::http::{bearer, read_body};
 
 /// Refused lines that are listed one by one; the rest are only counted.
 const LISTED: usize = 100;
@@ -88,7 +87,7 @@ impl Ingress {
         answer(accepted, lost, &refused)
     }
 
-    fn publish_click(&self, click: &Click) -> Result<Delivery, PublishError> {
+    pub(crate) fn publish_click(&self, click: &Click) -> Result<Delivery, PublishError> {
         let value = click.encode();
         self.producer.publish(&Message::keyed(
             CLICKS,
@@ -112,14 +111,7 @@ impl Ingress {
                 "This endpoint is closed: no clicks.token is configured",
             ));
         };
-        let given = request
-            .headers()
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim());
-        match given {
+        match bearer(request.headers()) {
             Some(given) if same(given.as_bytes(), token.expose().as_bytes()) => Ok(()),
             _ => Err(Answer::error(
                 StatusCode::UNAUTHORIZED,
@@ -194,6 +186,7 @@ fn answer(accepted: usize, lost: usize, refused: &[Refused]) -> Answer {
             .raw("refusals", &list)
             .finish(),
         outcome,
+        location: None,
     }
 }
 

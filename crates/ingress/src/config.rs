@@ -29,6 +29,8 @@ pub struct IngressConfig {
     pub rules: Rules,
     /// Bearer token of `POST /v1/clicks`; `None` closes it.
     pub clicks_token: Option<Secret>,
+    /// Longest wait of a visitor for his click's acknowledgement.
+    pub redirect_timeout: Duration,
     /// Most requests that are being answered at one time; more are refused at once.
     pub max_in_flight: usize,
     /// Longest body, in bytes.

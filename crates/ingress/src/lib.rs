@@ -5,15 +5,18 @@
 
 mod address;
 mod breaker;
+mod campaigns;
 mod clicks;
 mod config;
 mod metrics;
 mod pending;
 mod postback;
+mod redirect;
 mod refusals;
 mod routes;
 mod verdicts;
 
+pub use campaigns::{CampaignReader, Campaigns};
 pub use config::{AnswerMode, IngressConfig};
 pub use metrics::IngressMetrics;
 pub use pending::Pending;

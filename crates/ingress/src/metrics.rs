@@ -20,6 +20,9 @@ pub struct IngressMetrics {
     pub(crate) verdicts_late: IntCounter,
     pub(crate) refusals_suppressed: IntCounterVec,
     pub(crate) clicks: IntCounterVec,
+    pub(crate) redirects: IntCounterVec,
+    pub(crate) redirect_seconds: Histogram,
+    pub(crate) campaigns: IntGauge,
 }
 
 impl IngressMetrics {
@@ -70,6 +73,17 @@ impl IngressMetrics {
                 "Lines posted to /v1/clicks, by result.",
                 &["result"],
             )?,
+            redirects: metrics.counters(
+                "click_redirects_total",
+                "Clicks redirected: acknowledged before the visitor left, after it, or lost.",
+                &["result"],
+            )?,
+            redirect_seconds: metrics.histogram(
+                "click_redirect_seconds",
+                "Time from reading a click to its redirect.",
+                LATENCY,
+            )?,
+            campaigns: metrics.gauge("campaigns_known", "Campaigns that this ingress knows.")?,
         })
     }
 }

@@ -195,6 +195,7 @@ fn decided(outcome: &postern_core::record::verdict::Outcome, postback: &Postback
         },
         body: answer::of(outcome, &postback.clickid, &postback.warnings),
         outcome: outcome.word(),
+        location: None,
     }
 }
 
@@ -203,6 +204,7 @@ fn queued(postback: &Postback) -> Answer {
         status: StatusCode::ACCEPTED,
         body: answer::queued(postback.request_id, &postback.clickid, &postback.warnings),
         outcome: "queued",
+        location: None,
     }
 }
 

@@ -2,15 +2,17 @@
 
 use crate::address;
 use crate::breaker::Breaker;
+use crate::campaigns::Campaigns;
 use crate::config::IngressConfig;
 use crate::metrics::IngressMetrics;
 use crate::pending::Pending;
+use crate::redirect::Patience;
 use crate::refusals::Refusals;
 use crate::verdicts::ReplyAddress;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use postern_core::answer;
 use postern_core::ids::RequestId;
@@ -37,7 +39,10 @@ pub fn owns(path: &str) -> bool {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Route {
     Postback,
+    /// From the ad server.
     Clicks,
+    /// A visitor's.
+    Click,
 }
 
 impl Route {
@@ -45,6 +50,7 @@ impl Route {
         match path {
             "/v1/postback.php" | "/v1/postback" => Some(Self::Postback),
             "/v1/clicks" => Some(Self::Clicks),
+            "/v1/click" => Some(Self::Click),
             _ => None,
         }
     }
@@ -53,6 +59,15 @@ impl Route {
         match self {
             Self::Postback => "postback",
             Self::Clicks => "clicks",
+            Self::Click => "click",
+        }
+    }
+
+    fn methods(self) -> &'static str {
+        match self {
+            Self::Postback => "GET, POST",
+            Self::Clicks => "POST",
+            Self::Click => "GET",
         }
     }
 }
@@ -63,6 +78,8 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     /// The word for metrics and logs: from a fixed set.
     pub(crate) outcome: &'static str,
+    /// Where a visitor is sent.
+    pub(crate) location: Option<HeaderValue>,
 }
 
 impl Answer {
@@ -71,6 +88,7 @@ impl Answer {
             status,
             body: answer::error(code, message),
             outcome: code,
+            location: None,
         }
     }
 
@@ -117,12 +135,14 @@ pub struct Ingress {
     pub(crate) refusals: Refusals,
     pub(crate) metrics: IngressMetrics,
     pub(crate) gate: Gate,
+    pub(crate) campaigns: Campaigns,
+    pub(crate) patience: Arc<Patience>,
     slots: Arc<Semaphore>,
 }
 
 impl Ingress {
     /// Assembles an ingress. Verdicts reach it through `pending`; `reply` says where the
-    /// consumer sends them.
+    /// consumer sends them; `campaigns` are filled by a [`crate::CampaignReader`].
     #[must_use]
     pub fn new(
         config: IngressConfig,
@@ -130,9 +150,12 @@ impl Ingress {
         pending: Pending,
         reply: ReplyAddress,
         gate: Gate,
+        campaigns: Campaigns,
         metrics: IngressMetrics,
     ) -> Self {
         Self {
+            patience: Arc::new(Patience::new(metrics.redirects.clone())),
+            campaigns,
             refusals: Refusals::new(producer.clone(), &config, metrics.clone()),
             breaker: Breaker::new(metrics.breaker_open.clone()),
             slots: Arc::new(Semaphore::new(config.max_in_flight)),
@@ -167,10 +190,7 @@ impl Ingress {
             let allow = answer.status == StatusCode::METHOD_NOT_ALLOWED;
             let mut response = self.finish(call.request_id, route.name(), answer);
             if allow {
-                let methods = match route {
-                    Route::Postback => HeaderValue::from_static("GET, POST"),
-                    Route::Clicks => HeaderValue::from_static("POST"),
-                };
+                let methods = HeaderValue::from_static(route.methods());
                 response.headers_mut().insert(ALLOW, methods);
             }
             if route == Route::Postback && self.config.always_200 {
@@ -200,6 +220,13 @@ impl Ingress {
                 answer
             }
             (Route::Clicks, &Method::POST) => self.clicks(call, request).await,
+            (Route::Click, &Method::GET) => {
+                let query = request.uri().query().unwrap_or_default();
+                let answer = self.redirect(call, query).await;
+                let seconds = call.started.elapsed().as_secs_f64();
+                self.metrics.redirect_seconds.observe(seconds);
+                answer
+            }
             (Route::Postback, method) => {
                 let message = format!("Use GET or POST, not {method}");
                 self.refuse(
@@ -211,10 +238,10 @@ impl Ingress {
                 )
                 .await
             }
-            (Route::Clicks, _) => Answer::error(
+            (Route::Clicks | Route::Click, _) => Answer::error(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
-                "Use POST",
+                &format!("Use {}", route.methods()),
             ),
         }
     }
@@ -227,6 +254,9 @@ impl Ingress {
         let mut response = json(answer.status, answer.body);
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(location) = answer.location {
+            headers.insert(LOCATION, location);
+        }
         if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {
             headers.insert(REQUEST_ID, id);
         }

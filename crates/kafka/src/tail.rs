@@ -60,16 +60,20 @@ impl Tail {
         self.assign(partition, end)
     }
 
-    /// Fixes the position at the partition's first record; gives its present end, which is where
-    /// a reader knows all that was there when it started.
+    /// Fixes the position at the partition's first record; gives that and the present end, which
+    /// is where a reader knows all that was there when it started.
     ///
     /// # Errors
     ///
     /// [`KafkaError::Unavailable`] where the ends can't be learned.
-    pub fn start_from_first(&self, partition: i32, timeout: Duration) -> Result<i64, KafkaError> {
+    pub fn start_from_first(
+        &self,
+        partition: i32,
+        timeout: Duration,
+    ) -> Result<(i64, i64), KafkaError> {
         let (first, end) = self.watermarks(partition, timeout)?;
         self.assign(partition, first)?;
-        Ok(end)
+        Ok((first, end))
     }
 
     /// The offset of the next record that [`Self::next`] would give; `None` before the first.

@@ -1,6 +1,8 @@
 //! The command line.
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use postern_runtime::settings::Span;
+use serde_json::{Map, Value};
 use std::path::PathBuf;
 
 /// A gateway for server-to-server postbacks.
@@ -34,6 +36,16 @@ pub enum Command {
         #[command(subcommand)]
         command: TopicsCommand,
     },
+    /// Settings of campaigns.
+    Campaign {
+        #[command(subcommand)]
+        command: CampaignCommand,
+    },
+    /// Tokens for the HTTP endpoints.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
 }
 
 /// What to do with the topics.
@@ -43,4 +55,143 @@ pub enum TopicsCommand {
     Create,
     /// Hold the topics against what they must be; fails where a promise is broken.
     Check,
+}
+
+/// What to do with campaigns.
+#[derive(Debug, Subcommand)]
+pub enum CampaignCommand {
+    /// Change what is named, leave the rest; tells how the campaign then stands.
+    Set(Box<SetArgs>),
+    /// Tell how a campaign stands.
+    Show {
+        /// The campaign.
+        id: i64,
+        /// What one of its versions said.
+        #[arg(long)]
+        version: Option<i64>,
+    },
+    /// List all campaigns, a line each.
+    List {
+        /// As one JSON object per line, which import takes.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set campaigns from a file of one JSON object per line, all or none; - is standard input.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and show it, this once.
+    Create {
+        /// One that may do everything.
+        #[arg(long, required = true)]
+        admin: bool,
+        /// Whose it is.
+        #[arg(long, default_value = "")]
+        name: String,
+    },
+}
+
+/// What is changed of a campaign. docs/API.md says what each setting means.
+#[derive(Debug, Args)]
+pub struct SetArgs {
+    /// The campaign.
+    pub id: i64,
+    /// Who advertises.
+    #[arg(long)]
+    advertiser: Option<String>,
+    /// What it is called.
+    #[arg(long)]
+    name: Option<String>,
+    /// active, paused or closed.
+    #[arg(long)]
+    status: Option<String>,
+    /// Where clicks are redirected to, with macros such as {clickid}.
+    #[arg(long, value_name = "URL")]
+    tracking_url: Option<String>,
+    #[arg(long, conflicts_with = "tracking_url")]
+    no_tracking_url: bool,
+    /// Of postbacks that name none.
+    #[arg(long, value_name = "CODE")]
+    default_currency: Option<String>,
+    /// click, txid or event.
+    #[arg(long)]
+    dedupe: Option<String>,
+    /// Oldest click that converts, for example 30d.
+    #[arg(long, value_name = "TIME")]
+    attribution_window: Option<Span>,
+    #[arg(long, conflicts_with = "attribution_window")]
+    no_attribution_window: bool,
+    /// enforce or observe.
+    #[arg(long, value_name = "MODE")]
+    window_check: Option<String>,
+    /// Where postbacks may come from; given several times, all of these. Replaces those before.
+    #[arg(long, value_name = "CIDR")]
+    network: Vec<String>,
+    #[arg(long, conflicts_with = "network")]
+    no_networks: bool,
+    /// enforce or observe.
+    #[arg(long, value_name = "MODE")]
+    network_check: Option<String>,
+    /// Reads what postbacks are signed with; - is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// Makes a secret and shows it, this once.
+    #[arg(long, conflicts_with = "secret_file")]
+    pub new_secret: bool,
+    /// Postbacks need not be signed any more.
+    #[arg(long, conflicts_with_all = ["secret_file", "new_secret"])]
+    pub no_secret: bool,
+    /// enforce or observe.
+    #[arg(long, value_name = "MODE")]
+    signature_check: Option<String>,
+    /// Whether postbacks name statuses.
+    #[arg(long, value_name = "true|false")]
+    statuses: Option<bool>,
+    /// approved, pending, rejected or reversed.
+    #[arg(long, value_name = "STATUS")]
+    default_status: Option<String>,
+}
+
+impl SetArgs {
+    /// Writes what is named over settings as the API has them.
+    pub fn apply(&self, settings: &mut Map<String, Value>) {
+        let mut set = |name: &str, value: Value| settings.insert(name.to_owned(), value);
+        for (name, value) in [
+            ("advertiser", &self.advertiser),
+            ("name", &self.name),
+            ("status", &self.status),
+            ("tracking_url", &self.tracking_url),
+            ("default_currency", &self.default_currency),
+            ("dedupe", &self.dedupe),
+            ("window_check", &self.window_check),
+            ("network_check", &self.network_check),
+            ("signature_check", &self.signature_check),
+            ("default_status", &self.default_status),
+        ] {
+            if let Some(text) = value {
+                set(name, text.as_str().into());
+            }
+        }
+        if self.no_tracking_url {
+            set("tracking_url", Value::Null);
+        }
+        if let Some(window) = self.attribution_window {
+            set("attribution_window", window.0.as_secs().into());
+        }
+        if self.no_attribution_window {
+            set("attribution_window", Value::Null);
+        }
+        if !self.network.is_empty() || self.no_networks {
+            set("networks", self.network.as_slice().into());
+        }
+        if let Some(statuses) = self.statuses {
+            set("statuses", statuses.into());
+        }
+    }
 }

@@ -8,7 +8,7 @@ mod startup;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use cli::{Cli, Command, TopicsCommand};
+use cli::{CampaignCommand, Cli, Command, TokenCommand, TopicsCommand};
 use config::{Role, Settings};
 use std::process::ExitCode;
 
@@ -47,6 +47,19 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
                 TopicsCommand::Create => commands::create_topics(&settings).await,
                 TopicsCommand::Check => commands::check_topics(&settings).await,
             },
+            Command::Campaign { command } => match command {
+                CampaignCommand::Set(args) => commands::campaign::set(&settings, args).await,
+                CampaignCommand::Show { id, version } => {
+                    commands::campaign::show(&settings, *id, *version).await
+                }
+                CampaignCommand::List { json } => commands::campaign::list(&settings, *json).await,
+                CampaignCommand::Import { file } => {
+                    commands::campaign::import(&settings, file).await
+                }
+            },
+            Command::Token { command } => match command {
+                TokenCommand::Create { name, .. } => commands::token::create(&settings, name).await,
+            },
         }
     });
     // A thread that is stuck in a library must not hold the process.
@@ -64,6 +77,7 @@ impl Command {
             Self::Standalone => Role::Standalone,
             Self::Migrate => Role::Migrate,
             Self::Topics { .. } => Role::Topics,
+            Self::Campaign { .. } | Self::Token { .. } => Role::Admin,
         }
     }
 }

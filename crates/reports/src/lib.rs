@@ -1,7 +1,13 @@
-//! Reports: what was recorded, for those who ask. It reads the store and the ends of the
-//! topics, and writes nothing.
+//! Reports: what was recorded, for those who ask, and campaigns, for those who set them. It reads
+//! the store and the ends of the topics; what it writes are campaigns, into the store first and
+//! from there onto their topic.
 
+mod access;
+mod campaigns;
+mod publisher;
 mod routes;
 mod status;
 
+pub use access::{digest, token};
+pub use publisher::{Publisher, PublisherError};
 pub use routes::{Reports, ReportsConfig, ReportsMetrics, owns};

@@ -1,9 +1,10 @@
 //! Which request goes where.
 
+use crate::campaigns;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use postern_core::answer;
 use postern_kafka::TopicAdmin;
@@ -14,12 +15,50 @@ use prometheus::IntCounterVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 /// Whether `path` is the reports' to answer.
 #[must_use]
 pub fn owns(path: &str) -> bool {
-    path == "/v1/postback/status"
+    Route::of(path).is_some()
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Route {
+    Status,
+    /// With the campaign's id, if it is one.
+    Campaign(Option<i64>),
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        if path == "/v1/postback/status" {
+            return Some(Self::Status);
+        }
+        path.starts_with("/v1/campaigns/")
+            .then(|| Self::Campaign(campaigns::id_of(path)))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Campaign(_) => "campaigns",
+        }
+    }
+
+    fn takes(self, method: &Method) -> bool {
+        match self {
+            Self::Status => method == Method::GET,
+            Self::Campaign(_) => method == Method::GET || method == Method::PUT,
+        }
+    }
+
+    fn methods(self) -> &'static str {
+        match self {
+            Self::Status => "GET",
+            Self::Campaign(_) => "GET, PUT",
+        }
+    }
 }
 
 /// A reports server's settings.
@@ -32,6 +71,10 @@ pub struct ReportsConfig {
     pub postbacks_retention: Duration,
     /// Most questions to Kafka at one time.
     pub max_lookups: usize,
+    /// Longest body, in bytes.
+    pub max_body: usize,
+    /// Longest wait for a body.
+    pub body_timeout: Duration,
 }
 
 /// The metrics of a reports server.
@@ -73,6 +116,15 @@ impl Answer {
             outcome: code,
         }
     }
+
+    /// Something inside failed; it is in the log.
+    pub(crate) fn unavailable() -> Self {
+        Self::error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "internal_error",
+            answer::INTERNAL_ERROR,
+        )
+    }
 }
 
 /// The reports server: a handler for the HTTP server.
@@ -81,16 +133,19 @@ pub struct Reports {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) topics: Arc<TopicAdmin>,
     pub(crate) lookups: Semaphore,
+    /// Told when a campaign was set.
+    pub(crate) changed: Arc<Notify>,
     metrics: ReportsMetrics,
 }
 
 impl Reports {
-    /// Assembles a reports server.
+    /// Assembles a reports server. `changed` wakes a publisher of campaigns.
     #[must_use]
     pub fn new(
         config: ReportsConfig,
         store: Arc<dyn Store>,
         topics: Arc<TopicAdmin>,
+        changed: Arc<Notify>,
         metrics: ReportsMetrics,
     ) -> Self {
         Self {
@@ -98,25 +153,50 @@ impl Reports {
             config,
             store,
             topics,
+            changed,
             metrics,
         }
     }
 
-    fn finish(&self, route: &str, answer: Answer) -> Response<Full<Bytes>> {
+    async fn route(&self, route: Route, request: Request<Incoming>) -> Answer {
+        if !route.takes(request.method()) {
+            let message = format!("Use {}", route.methods().replace(", ", " or "));
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            return Answer::error(status, "method_not_allowed", &message);
+        }
+        match route {
+            Route::Status => self.status(request.uri().query().unwrap_or_default()).await,
+            Route::Campaign(id) => self.campaign(id, request).await,
+        }
+    }
+
+    fn finish(&self, route: Option<Route>, answer: Answer) -> Response<Full<Bytes>> {
+        let name = route.map_or("unknown", Route::name);
         self.metrics
             .requests
-            .with_label_values(&[route, answer.outcome, answer.status.as_str()])
+            .with_label_values(&[name, answer.outcome, answer.status.as_str()])
             .inc();
         let mut response = json(answer.status, answer.body);
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let request_id = uuid::Uuid::now_v7().to_string();
-        tracing::debug!(request_id, route, outcome = answer.outcome, "answered");
+        tracing::debug!(
+            request_id,
+            route = name,
+            outcome = answer.outcome,
+            "answered"
+        );
         if let Ok(id) = HeaderValue::try_from(request_id) {
             headers.insert(HeaderName::from_static("x-request-id"), id);
         }
-        if answer.status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(ALLOW, HeaderValue::from_static("GET"));
+        match (answer.status, route) {
+            (StatusCode::METHOD_NOT_ALLOWED, Some(route)) => {
+                headers.insert(ALLOW, HeaderValue::from_static(route.methods()));
+            }
+            (StatusCode::UNAUTHORIZED, _) => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
         }
         response
     }
@@ -124,24 +204,16 @@ impl Reports {
 
 impl Handler for Reports {
     async fn handle(&self, request: Request<Incoming>, _peer: SocketAddr) -> Response<Full<Bytes>> {
-        if !owns(request.uri().path()) {
+        let Some(route) = Route::of(request.uri().path()) else {
             let answer = Answer::error(StatusCode::NOT_FOUND, "not_found", "No such path");
-            return self.finish("unknown", answer);
-        }
-        let answer = if request.method() == Method::GET {
-            self.status(request.uri().query().unwrap_or_default()).await
-        } else {
-            Answer::error(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "Use GET",
-            )
+            return self.finish(None, answer);
         };
-        self.finish("status", answer)
+        let answer = self.route(route, request).await;
+        self.finish(Some(route), answer)
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<Full<Bytes>> {
         let answer = Answer::error(refusal.status(), refusal.code(), &refusal.message());
-        self.finish("unknown", answer)
+        self.finish(None, answer)
     }
 }

@@ -52,11 +52,7 @@ impl Reports {
             Err(failed) => {
                 let why = chain(&failed);
                 tracing::error!(%request_id, why, "a status could not be told");
-                Answer::error(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "internal_error",
-                    answer::INTERNAL_ERROR,
-                )
+                Answer::unavailable()
             }
         }
     }

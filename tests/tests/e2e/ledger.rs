@@ -2,11 +2,10 @@
 
 use crate::body::{self, duplicate};
 use postern_tests::checker::Installation;
-use postern_tests::stack::unique;
+use postern_tests::stack::{unique, unique_campaign};
 use postern_tests::{Answer, Stack, on_both};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 on_both!(shared:
     statuses_follow_what_was_said_last,
@@ -20,8 +19,7 @@ on_both!(shared:
 
 /// A campaign that no other scenario has, with these settings; an id to change them by.
 fn campaign(stack: &Stack, settings: &str, secret: Option<&str>) -> i64 {
-    static NEXT: AtomicI64 = AtomicI64::new(0);
-    let id = 500_000 + i64::from(std::process::id()) * 100 + NEXT.fetch_add(1, Ordering::Relaxed);
+    let id = unique_campaign();
     set(stack, id, settings, secret);
     id
 }

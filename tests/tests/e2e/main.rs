@@ -8,6 +8,7 @@
 mod answers;
 mod bad_input;
 mod body;
+mod campaigns;
 mod checker;
 mod clicks;
 mod late_click;
@@ -17,6 +18,7 @@ mod outages;
 mod places;
 mod positions;
 mod readme;
+mod redirect;
 mod restart;
 mod shutdown;
 mod status;

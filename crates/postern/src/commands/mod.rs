@@ -1,5 +1,8 @@
 //! Commands that do one thing and end.
 
+pub mod campaign;
+pub mod token;
+
 use crate::config::Settings;
 use crate::roles::consumer::open_store;
 use crate::startup::topic_admin;

@@ -30,6 +30,8 @@ pub enum Role {
     Standalone,
     Migrate,
     Topics,
+    /// Commands that look into the store, beside whatever runs.
+    Admin,
 }
 
 impl Role {
@@ -42,7 +44,10 @@ impl Role {
     }
 
     fn needs_store(self) -> bool {
-        matches!(self, Self::Consumer | Self::Reports | Self::Migrate)
+        matches!(
+            self,
+            Self::Consumer | Self::Reports | Self::Migrate | Self::Admin
+        )
     }
 }
 
@@ -165,6 +170,11 @@ fn ingress(raw: &raw::Raw) -> anyhow::Result<IngressConfig> {
         (Duration::from_millis(100)..=Duration::from_secs(60)).contains(&timeout),
         "answer.timeout: must be from 100ms to 60s"
     );
+    ensure!(
+        (Duration::from_millis(10)..=Duration::from_secs(10))
+            .contains(&raw.clicks.redirect_timeout.0),
+        "clicks.redirect_timeout: must be from 10ms to 10s"
+    );
     let clicks_token = secret(
         raw.clicks.token.as_ref(),
         raw.clicks.token_file.as_deref(),
@@ -194,6 +204,7 @@ fn ingress(raw: &raw::Raw) -> anyhow::Result<IngressConfig> {
             status_words: status_words(raw)?,
         },
         clicks_token,
+        redirect_timeout: raw.clicks.redirect_timeout.0,
         max_in_flight: raw.http.max_in_flight,
         max_body: raw.http.max_body.as_usize(),
         body_timeout: raw.http.body_timeout.0,
@@ -279,12 +290,13 @@ fn store(raw: &raw::Raw, role: Role) -> anyhow::Result<Store> {
         raw.store.url_file.as_deref(),
         "store.url",
     )?;
+    // Where a standalone keeps its data, commands beside it find them.
+    let embedded = raw.data_dir.join("postern.db");
     let url = match url {
         Some(url) => url,
-        None if role.is_standalone() => Secret::new(format!(
-            "sqlite:{}",
-            raw.data_dir.join("postern.db").display()
-        )),
+        None if role.is_standalone() || (role == Role::Admin && embedded.exists()) => {
+            Secret::new(format!("sqlite:{}", embedded.display()))
+        }
         None if role.needs_store() => {
             bail!("store.url: must be set for this role, for example postgres://user@host/database")
         }

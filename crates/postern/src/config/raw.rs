@@ -99,6 +99,7 @@ section!(Store {
 section!(Clicks {
     token: Option<Secret> = None,
     token_file: Option<PathBuf> = None,
+    redirect_timeout: Span = Span(Duration::from_millis(500)),
 });
 
 section!(Answer {

@@ -2,6 +2,7 @@
 
 use crate::config::Settings;
 use crate::roles::ingress::instance;
+use crate::roles::reports::publish_campaigns;
 use crate::startup::{App, PATIENCE, prepare_store, prepare_topics, retry, topic_admin};
 use anyhow::Context as _;
 use postern_consumer::{
@@ -27,6 +28,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let store = open_store(&app.settings)?;
     app.watch_kafka(topics.clone());
     app.watch_store(store.clone());
+    publish_campaigns(&app, &connection, store.clone())?;
     start(&app, &connection, topics, store, None)?;
     app.finish().await
 }

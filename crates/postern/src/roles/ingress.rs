@@ -2,7 +2,9 @@
 
 use crate::config::Settings;
 use crate::startup::{App, PATIENCE, prepare_topics, retry, topic_admin};
-use postern_ingress::{Gate, Ingress, IngressMetrics, Pending, ReplyAddress, VerdictReader};
+use postern_ingress::{
+    CampaignReader, Campaigns, Gate, Ingress, IngressMetrics, Pending, ReplyAddress, VerdictReader,
+};
 use postern_kafka::{
     CLICKS, Connection, KafkaError, POSTBACKS, Producer, ProducerOptions, REJECTS, TopicAdmin,
 };
@@ -38,7 +40,7 @@ pub fn instance() -> String {
     format!("{:016x}", u64::from_be_bytes(bytes))
 }
 
-/// The ingress and its producer.
+/// The ingress and its producer, reading campaigns already.
 pub fn build(
     app: &App,
     connection: &Connection,
@@ -58,7 +60,17 @@ pub fn build(
         },
     )?;
     app.watch_producer("ingress producer", producer.clone());
-    let ingress = Ingress::new(config, producer.clone(), pending, reply, gate, metrics);
+    let campaigns = Campaigns::default();
+    read_campaigns(app, connection, &campaigns, &metrics)?;
+    let ingress = Ingress::new(
+        config,
+        producer.clone(),
+        pending,
+        reply,
+        gate,
+        campaigns,
+        metrics,
+    );
     Ok((ingress, producer))
 }
 
@@ -88,6 +100,26 @@ fn read_verdicts(
         .spawn_thread(Stage::Workers, "verdicts", move |stop| {
             let waiting = |error: &KafkaError| {
                 tracing::warn!(%error, "verdicts can't be read yet; trying again");
+                check.failed(error.to_string());
+            };
+            reader.run(&stop, waiting, || check.ok());
+            Ok(())
+        })?;
+    Ok(())
+}
+
+fn read_campaigns(
+    app: &App,
+    connection: &Connection,
+    campaigns: &Campaigns,
+    metrics: &IngressMetrics,
+) -> anyhow::Result<()> {
+    let check = app.health.check("campaigns");
+    let reader = CampaignReader::new(connection, campaigns.clone(), metrics.clone())?;
+    app.lifecycle
+        .spawn_thread(Stage::Workers, "campaigns read", move |stop| {
+            let waiting = |error: &KafkaError| {
+                tracing::warn!(%error, "campaigns can't be read yet; trying again");
                 check.failed(error.to_string());
             };
             reader.run(&stop, waiting, || check.ok());

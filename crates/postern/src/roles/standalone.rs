@@ -80,7 +80,8 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
         store.clone(),
         Some(local),
     )?;
-    let reports = reports::build(&app, store, topics)?;
+    let changed = reports::publish_campaigns(&app, &connection, store.clone())?;
+    let reports = reports::build(&app, store, topics, changed)?;
     let reply = ReplyAddress::default();
     let gate = Gate::default();
     let (ingress, producer) =

@@ -222,7 +222,9 @@ impl Database {
 
     /// Deletes all that batches wrote, and where the partitions stand.
     pub async fn clear(&self) {
-        let tables = TABLES.iter().chain(&["partitions", "campaigns"]);
+        let tables = TABLES
+            .iter()
+            .chain(&["partitions", "campaigns", "campaign_versions"]);
         let deletes: Vec<_> = tables.map(|table| format!("DELETE FROM {table}")).collect();
         if self.postgres {
             // Together they are one transaction.

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod atomic;
+mod campaigns;
 mod commits;
 #[path = "../../../core/src/decision/tests/domain.rs"]
 mod domain;
@@ -59,6 +60,13 @@ async fn contract(engine: &Engine) {
         waiting::a_late_click_changes_what_is_known,
         waiting::the_latest_of_several_changes_holds,
         waiting::unmatched_postbacks_are_found_and_counted,
+        campaigns::what_is_set_is_read_back,
+        campaigns::the_defaults_can_be_set,
+        campaigns::all_or_none_are_set,
+        campaigns::changes_at_once_follow_each_other,
+        campaigns::what_is_not_published_is_swept,
+        campaigns::publishers_keep_the_order,
+        campaigns::tokens_are_known_by_their_digest,
         reading::policies_come_with_clicks_conversions_and_campaigns,
         reading::conversions_are_read_in_order,
         reading::conversions_of_a_click_keep_their_order,

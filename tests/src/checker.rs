@@ -9,23 +9,32 @@
 //! ```
 //!
 //! What must be there is worked out anew from the records on the topics, which are the truth
-//! that the product promises to follow: per clickid the first postback converts, all later ones
-//! are duplicates of it. A caller without an answer was promised nothing; whatever became of its
+//! that the product promises to follow: per clickid, in partition order, each postback by the
+//! version of its campaign's settings that the log says decided it. Of these the store is believed,
+//! and of a secret that isn't kept any more; the words that the ingress mapped to statuses are
+//! taken from the record. A caller without an answer was promised nothing; whatever became of its
 //! postback must still be right in itself.
 
 mod answers;
 mod collect;
 mod durable;
+mod events;
 pub mod evidence;
 pub mod exact;
 mod index;
 mod ledger;
 mod outcomes;
+mod outlook;
+mod policies;
+mod records;
 mod report;
 pub mod said;
+mod statuses;
 mod store;
 #[cfg(test)]
 mod tests;
+mod told;
+mod versions;
 
 pub use collect::{Installation, Options};
 pub use evidence::Evidence;
@@ -35,6 +44,8 @@ pub use store::StoreAccess;
 
 use crate::history::History;
 use index::Index;
+use policies::Policies;
+pub(crate) use policies::sign;
 
 /// Holds a history against the evidence. Reads nothing else.
 #[must_use]
@@ -52,6 +63,7 @@ pub fn check(history: &History, evidence: &Evidence) -> Report {
             postbacks: topics.postbacks.len(),
             logged: store.log.len(),
             conversions: store.conversions.len(),
+            statements: store.statements.len(),
             waiting: store.unmatched.len(),
             events: topics.events.len(),
             statuses: evidence.statuses.len(),
@@ -63,15 +75,20 @@ pub fn check(history: &History, evidence: &Evidence) -> Report {
     for sentence in &evidence.unsettled {
         report.add(Fault::Unsettled, &[], sentence.clone());
     }
-    let index = Index::new(evidence, &mut report);
+    let policies = Policies::new(store);
+    let index = Index::new(evidence, &policies, &mut report);
     durable::clicks(&recorded, &index, &mut report);
     durable::postbacks(&index, &mut report);
+    versions::versions(store, &policies, &mut report);
     outcomes::log(&index, &mut report);
     outcomes::conversions(&index, &mut report);
-    outcomes::events(&index, &mut report);
     outcomes::waiting(&index, &mut report);
+    statuses::statements(&index, &mut report);
+    statuses::latest(&index, &mut report);
+    statuses::numbers(&index, &mut report);
+    events::events(&index, &mut report);
     answers::answers(&recorded, &calls, &index, &mut report);
-    answers::statuses(&calls, &index, &mut report);
+    told::statuses(&calls, &index, &mut report);
     ledger::statistics(evidence, &mut report);
     ledger::partitions(evidence, &mut report);
     report

@@ -1,7 +1,10 @@
 //! What callers did and what they were told: every click and every postback of a scenario, with
 //! its times and its answer. The checker holds it against what is there afterwards.
 
-use crate::checker::said::{self, AnswerKind, Said};
+use crate::checker::{
+    self,
+    said::{self, AnswerKind, Said},
+};
 use crate::http::Answer;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,21 +34,47 @@ pub struct Sent {
     pub ingress: usize,
 }
 
+/// What a postback brings beside that because its campaign may ask for it. Empty is not sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub event: String,
+    /// The caller's word for it.
+    pub status: String,
+    /// What it is signed with.
+    pub secret: String,
+}
+
 impl Sent {
     /// The target of its GET request. Values go in as they are: give those that need no encoding.
     #[must_use]
     pub fn target(&self) -> String {
-        let mut target = format!("/v1/postback.php?clickid={}", self.clickid);
-        for (name, value) in [
+        self.target_with(&Asked::default())
+    }
+
+    /// The same with what its campaign may ask for.
+    #[must_use]
+    pub fn target_with(&self, asked: &Asked) -> String {
+        let named = [
+            ("clickid", self.clickid.as_str()),
             ("revenue", self.revenue.as_str()),
             ("currency", &self.currency),
             ("txid", self.external_id.as_deref().unwrap_or_default()),
-        ] {
-            if !value.is_empty() {
-                target.push_str(&format!("&{name}={value}"));
-            }
+            ("event", &asked.event),
+            ("status", &asked.status),
+        ];
+        let mut pairs: Vec<String> = named
+            .iter()
+            .filter(|(name, value)| *name == "clickid" || !value.is_empty())
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let mut query = pairs.join("&");
+        if !asked.secret.is_empty() {
+            // None of the names begins with another one.
+            pairs.sort_unstable();
+            let sig = checker::sign(&asked.secret, &pairs.join("&"));
+            query.push_str(&format!("&sig={sig}"));
         }
-        target
+        format!("/v1/postback.php?{query}")
     }
 }
 
@@ -61,6 +90,7 @@ pub enum Reply {
 #[derive(Clone, Debug)]
 pub struct PostbackCall {
     pub sent: Sent,
+    pub asked: Asked,
     pub began: Instant,
     pub ended: Instant,
     pub reply: Reply,
@@ -148,9 +178,10 @@ impl History {
     }
 
     /// Records a postback that began at `began` and has ended now.
-    pub fn postback(&self, sent: Sent, began: Instant, reply: Reply) {
+    pub fn postback(&self, sent: Sent, asked: Asked, began: Instant, reply: Reply) {
         let call = PostbackCall {
             sent,
+            asked,
             began,
             ended: Instant::now(),
             reply,
@@ -160,11 +191,22 @@ impl History {
 
     /// Records what [`crate::http::Connection::request`] gave.
     pub fn reply(&self, sent: Sent, began: Instant, result: &std::io::Result<Answer>) {
+        self.reply_to(sent, Asked::default(), began, result);
+    }
+
+    /// The same for a postback that brought what its campaign may ask for.
+    pub fn reply_to(
+        &self,
+        sent: Sent,
+        asked: Asked,
+        began: Instant,
+        result: &std::io::Result<Answer>,
+    ) {
         let reply = match result {
             Ok(answer) => Reply::Answer(answer.clone()),
             Err(error) => Reply::None(error.to_string()),
         };
-        self.postback(sent, began, reply);
+        self.postback(sent, asked, began, reply);
     }
 
     /// How many postbacks got which kind of answer.
@@ -289,8 +331,11 @@ impl fmt::Display for Counts {
         for (kind, word) in [
             (AnswerKind::Standard, "standard"),
             (AnswerKind::Duplicate, "duplicate"),
+            (AnswerKind::Updated, "updated"),
             (AnswerKind::Queued, "queued"),
             (AnswerKind::ClickNotFound, "click_not_found"),
+            (AnswerKind::ClickExpired, "click_expired"),
+            (AnswerKind::Forbidden, "forbidden"),
             (AnswerKind::Refused, "refused"),
             (AnswerKind::InternalError, "internal_error"),
             (AnswerKind::NoAnswer, "without an answer"),
@@ -318,6 +363,7 @@ mod tests {
         });
         PostbackCall {
             sent: Sent::default(),
+            asked: Asked::default(),
             began: start + Duration::from_millis(began),
             ended: start + Duration::from_millis(ended),
             reply,
@@ -358,6 +404,21 @@ mod tests {
         assert_eq!(
             sent.target(),
             "/v1/postback.php?clickid=a&revenue=1.5&txid=t"
+        );
+        // The digest is `openssl dgst -sha256 -hmac`'s.
+        let sent = Sent {
+            clickid: "abc".to_owned(),
+            revenue: "1.50".to_owned(),
+            ..Sent::default()
+        };
+        let asked = Asked {
+            secret: "0123456789abcdef".to_owned(),
+            ..Asked::default()
+        };
+        assert_eq!(
+            sent.target_with(&asked),
+            "/v1/postback.php?clickid=abc&revenue=1.50\
+             &sig=bd5e91c4912196f500164a024acb85fc9c2aaaf4eea86afe20a000e1fe7b0899"
         );
     }
 }

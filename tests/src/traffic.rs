@@ -1,8 +1,9 @@
 //! Callers that send what real ones send: new conversions, repeats with other amounts, clicks
-//! announced a moment before or after their postback, ids that nobody knows. All of it goes into a
-//! history.
+//! announced a moment before or after their postback, ids that nobody knows; events, statuses and
+//! signatures, right and wrong ones, which mean something where [`campaigns`] were set. All of it
+//! goes into a history.
 
-use crate::history::{History, Sent};
+use crate::history::{Asked, History, Sent};
 use crate::http::{Answer, Connection};
 use crate::stack::{TOKEN, unique};
 use std::collections::VecDeque;
@@ -19,6 +20,40 @@ const ANNOUNCED: usize = 50;
 const RECENT: usize = 2000;
 /// How long a late click lets its postback wait.
 const LATE: Duration = Duration::from_millis(500);
+
+/// What the postbacks are signed with, if rightly.
+const SECRET: &str = "traffic-secret-0123456789";
+/// Some of the words that callers know for a status, and one that nobody does.
+const WORDS: [&str; 6] = ["", "lead", "SALE", "trash", "refund", "whatever"];
+
+/// Settings of campaigns that the traffic's clicks are of, in lines for `postern campaign import`.
+/// Each of them asks for something else. The dedupe policies differ from turn to turn, so that
+/// they can be imported again while the traffic runs. Where nobody imports them, the traffic is
+/// that of campaigns that ask for nothing.
+#[must_use]
+pub fn campaigns(turn: usize) -> String {
+    let settings = [
+        r#""statuses":true,"default_status":"pending","default_currency":"CHF""#.to_owned(),
+        format!(r#""networks":["127.0.0.0/8","::1"],"secret":"{SECRET}""#),
+        format!(
+            r#""networks":["192.0.2.0/24"],"network_check":"observe","secret":"{SECRET}",
+            "signature_check":"observe","attribution_window":1,"window_check":"observe",
+            "statuses":true"#
+        )
+        .replace('\n', ""),
+        r#""attribution_window":1"#.to_owned(),
+    ];
+    let policies = ["event", "txid", "click"];
+    let lines = settings.iter().enumerate().map(|(number, settings)| {
+        let id = campaign(ASKING[number]);
+        let dedupe = policies[(number + turn) % policies.len()];
+        format!("{{\"campaign_id\":{id},\"dedupe\":\"{dedupe}\",{settings}}}\n")
+    });
+    lines.collect()
+}
+
+/// Numbers of the campaigns that ask for something.
+const ASKING: [i64; 4] = [5, 6, 7, 8];
 
 /// A caller: one kept-alive connection to each ingress.
 pub struct Caller {
@@ -40,13 +75,17 @@ impl Caller {
 
     /// Sends a postback to the ingress that it names, or where that one can't be reached to
     /// another; gives the answer, if one came. What could not be sent isn't recorded.
-    pub async fn postback(&mut self, mut sent: Sent) -> Option<Answer> {
+    pub async fn postback(&mut self, sent: Sent) -> Option<Answer> {
+        self.ask(sent, Asked::default()).await
+    }
+
+    /// The same with what its campaign may ask for.
+    pub async fn ask(&mut self, mut sent: Sent, asked: Asked) -> Option<Answer> {
         sent.ingress = self.connect(sent.ingress).await?;
         let began = Instant::now();
-        let answer = self
-            .request(sent.ingress, "GET", &sent.target(), None)
-            .await;
-        self.history.reply(sent, began, &answer);
+        let target = sent.target_with(&asked);
+        let answer = self.request(sent.ingress, "GET", &target, None).await;
+        self.history.reply_to(sent, asked, began, &answer);
         answer.ok()
     }
 
@@ -224,19 +263,35 @@ impl Mixed {
                 self.chance.below(1_000_000)
             ),
             currency: ["USD", "EUR", ""][self.chance.below(3)].to_owned(),
-            external_id: None,
+            external_id: ["", "t1", "t2"]
+                .get(self.chance.below(6))
+                .map(|id| (*id).to_owned()),
             ingress: self.chance.below(self.ingresses),
         };
-        self.caller.postback(sent).await;
+        let asked = Asked {
+            event: ["", "lead", "sale"][self.chance.below(3)].to_owned(),
+            status: WORDS[self.chance.below(WORDS.len())].to_owned(),
+            secret: match self.chance.below(20) {
+                0 => "",
+                1 => "another-secret-0123456789",
+                _ => SECRET,
+            }
+            .to_owned(),
+        };
+        self.caller.ask(sent, asked).await;
     }
 
     async fn announced(&mut self) -> String {
         if self.announced.is_empty() {
             self.announced = (0..ANNOUNCED).map(|_| unique("traffic")).collect();
             let ingress = self.chance.below(self.ingresses);
+            let number = match self.chance.below(2 * ASKING.len()) {
+                asking if asking < ASKING.len() => ASKING[asking],
+                _ => 3,
+            };
             // Not acknowledged, they are used all the same: nobody knows what became of them.
             self.caller
-                .clicks(ingress, &self.announced, campaign(3))
+                .clicks(ingress, &self.announced, campaign(number))
                 .await;
         }
         self.announced.pop().expect("just announced")
@@ -273,5 +328,28 @@ impl Chance {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) % limit as u64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn campaigns_are_lines_and_change_their_policy() {
+        let read = |turn| -> Vec<Value> {
+            let text = campaigns(turn);
+            let lines = text.lines().map(serde_json::from_str);
+            lines.collect::<Result<_, _>>().unwrap()
+        };
+        let (first, second) = (read(0), read(1));
+        assert_eq!(first.len(), ASKING.len());
+        for (one, other) in first.iter().zip(&second) {
+            assert_eq!(one["campaign_id"], other["campaign_id"]);
+            assert_ne!(one["dedupe"], other["dedupe"]);
+            assert_eq!(one["secret"], other["secret"]);
+        }
+        assert_eq!(first, read(3));
     }
 }

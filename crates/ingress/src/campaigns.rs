@@ -39,11 +39,12 @@ pub(crate) enum Known {
 impl Campaigns {
     pub(crate) fn get(&self, campaign_id: i64) -> Known {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        match table.campaigns.get(&campaign_id) {
-            Some(record) => Known::Set(record.clone()),
-            None if table.is_read => Known::Unset,
-            None => Known::NotYet,
+        if !table.is_read {
+            // What is known so far may be a version that a later record takes back.
+            return Known::NotYet;
         }
+        let known = table.campaigns.get(&campaign_id);
+        known.map_or(Known::Unset, |record| Known::Set(record.clone()))
     }
 
     /// Takes a record in, unless a newer one is known; gives how many campaigns there are.
@@ -167,9 +168,10 @@ mod tests {
         assert_eq!(campaigns.get(18), Known::NotYet);
         campaigns.take(record(2, Activity::Paused));
         campaigns.take(record(1, Activity::Active));
+        assert_eq!(campaigns.get(18), Known::NotYet, "not all has been read");
+        campaigns.all_read();
         let known = Known::Set(Arc::new(record(2, Activity::Paused)));
         assert_eq!(campaigns.get(18), known);
-        campaigns.all_read();
         assert_eq!(campaigns.get(19), Known::Unset);
         assert_eq!(campaigns.take(record(3, Activity::Closed)), 1);
         let known = Known::Set(Arc::new(record(3, Activity::Closed)));

@@ -10,19 +10,22 @@ use hyper::header::HeaderValue;
 use postern_core::answer::Body;
 use postern_core::campaign::{Activity, Macros};
 use postern_core::ids::ClickId;
+use postern_core::record::campaign::CampaignRecord;
 use postern_core::record::click::{Click, MAX_LABEL_BYTES};
 use postern_core::request::query::{ParsedQuery, parse_str};
 use postern_failpoint::failpoint;
-use postern_kafka::Delivery;
+use postern_kafka::PublishError;
 use prometheus::IntCounterVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// Bytes of a subid that go into the tracking URL.
 const SUBID_BYTES: usize = 1024;
-/// Bytes of a target at most: what proxies and browsers take.
+/// Bytes of a target at most: what proxies and browsers take. A tracking URL has an eighth of it, so
+/// there is always room for the clickid.
 const TARGET_BYTES: usize = 16 * 1024;
 /// After so many clicks in a row without an acknowledgement visitors no longer wait for one.
 const IMPATIENT_AFTER: u32 = 5;
@@ -118,14 +121,9 @@ impl Ingress {
             tracing::error!("no random bytes for a clickid");
             return Answer::unavailable();
         };
-        let target = visit.target(&clickid);
-        let location = HeaderValue::try_from(target).ok();
-        let Some(location) = location.filter(|value| value.len() <= TARGET_BYTES) else {
-            return Answer::error(
-                StatusCode::URI_TOO_LONG,
-                "uri_too_long",
-                "The tracking URL with this click's values is longer than 16384 bytes",
-            );
+        let Some(location) = visit.location(&clickid) else {
+            tracing::error!(visit.campaign_id, "a tracking URL makes no Location");
+            return Answer::unavailable();
         };
         let labels = [visit.site, visit.source, String::new(), String::new()];
         let (id, campaign) = (clickid.clone(), visit.campaign_id);
@@ -152,23 +150,15 @@ impl Ingress {
                 return;
             }
         };
+        let told = follow(delivery, Arc::clone(&self.patience));
         failpoint!("ingress.click", |_| ());
         let wait = if self.patience.waits() {
             self.config.redirect_timeout
         } else {
             Duration::ZERO
         };
-        let mut delivery = Box::pin(delivery);
-        match tokio::time::timeout(wait, &mut delivery).await {
-            Ok(Ok(_)) => self.patience.acknowledged("acknowledged"),
-            Ok(Err(error)) => {
-                self.patience.missed();
-                self.patience.lost(&error.to_string());
-            }
-            Err(_) => {
-                self.patience.missed();
-                tokio::spawn(follow(delivery, Arc::clone(&self.patience)));
-            }
+        if !matches!(tokio::time::timeout(wait, told).await, Ok(Ok(()))) {
+            self.patience.missed();
         }
     }
 
@@ -228,32 +218,60 @@ impl Ingress {
 /// A visitor who can be sent on.
 struct Visit {
     campaign_id: i64,
-    record: Arc<postern_core::record::campaign::CampaignRecord>,
+    record: Arc<CampaignRecord>,
     site: String,
     source: String,
     subids: [String; 5],
 }
 
 impl Visit {
-    fn target(&self, clickid: &ClickId) -> String {
-        let macros = Macros {
+    /// Where he is sent. Values that make it longer than anybody takes are left out, his subids
+    /// first: the clickid is what matters, and nobody is turned away for the others.
+    fn location(&self, clickid: &ClickId) -> Option<HeaderValue> {
+        let url = self.record.tracking_url.as_ref()?;
+        let bare = Macros {
             clickid: clickid.as_str(),
             campaign_id: self.campaign_id,
+            ..Macros::default()
+        };
+        let labelled = Macros {
             site_id: &self.site,
             source: &self.source,
-            subids: self.subids.each_ref().map(String::as_str),
+            ..bare
         };
-        let url = self.record.tracking_url.as_ref();
-        url.map(|url| url.target(&macros)).unwrap_or_default()
+        let whole = Macros {
+            subids: self.subids.each_ref().map(String::as_str),
+            ..labelled
+        };
+        [whole, labelled, bare]
+            .iter()
+            .map(|macros| url.target(macros))
+            .find(|target| target.len() <= TARGET_BYTES)
+            .and_then(|target| HeaderValue::try_from(target).ok())
     }
 }
 
-/// What becomes of a click whose visitor has left.
-async fn follow(delivery: std::pin::Pin<Box<Delivery>>, patience: Arc<Patience>) {
-    match delivery.await {
-        Ok(_) => patience.acknowledged("late"),
-        Err(error) => patience.lost(&error.to_string()),
-    }
+/// Sees to it that a click's end is counted, whether its visitor waits for it, was sent on, or has
+/// hung up, which ends everything that is done for him. As many are followed at most as the
+/// producer's queue holds. Gives what tells the visitor of the acknowledgement; without one it
+/// closes.
+fn follow<T>(
+    delivery: impl Future<Output = Result<T, PublishError>> + Send + 'static,
+    patience: Arc<Patience>,
+) -> oneshot::Receiver<()> {
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(async move {
+        match delivery.await {
+            Ok(_) if tell.is_closed() => patience.acknowledged("late"),
+            Ok(_) => {
+                patience.acknowledged("acknowledged");
+                // One who leaves at this very moment was still there.
+                let _ = tell.send(());
+            }
+            Err(error) => patience.lost(&error.to_string()),
+        }
+    });
+    told
 }
 
 /// 128 random bits: an id that nobody can guess.
@@ -295,6 +313,7 @@ fn clean(bytes: &[u8], limit: usize) -> String {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use postern_core::campaign::TrackingUrl;
     use prometheus::Opts;
 
     #[test]
@@ -306,10 +325,73 @@ mod tests {
         assert_eq!(clean("é".repeat(200).as_bytes(), 255).len(), 254);
     }
 
+    fn patience() -> (Arc<Patience>, impl Fn(&str) -> u64) {
+        let results = IntCounterVec::new(Opts::new("clicks", "clicks"), &["result"]).unwrap();
+        let counted = results.clone();
+        let count = move |result: &str| counted.with_label_values(&[result]).get();
+        (Arc::new(Patience::new(results)), count)
+    }
+
+    async fn kafka(takes: u64, end: Result<(), PublishError>) -> Result<(), PublishError> {
+        tokio::time::sleep(Duration::from_millis(takes)).await;
+        end
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_click_ends_once_whether_its_visitor_waits_or_not() {
+        let (patience, count) = patience();
+        let ends = || (count("acknowledged"), count("late"), count("lost"));
+        let wait = Duration::from_millis(500);
+        let told = follow(kafka(400, Ok(())), Arc::clone(&patience));
+        assert!(tokio::time::timeout(wait, told).await.unwrap().is_ok());
+        assert_eq!(ends(), (1, 0, 0));
+        // Sent on, and acknowledged later.
+        let told = follow(kafka(600, Ok(())), Arc::clone(&patience));
+        assert!(tokio::time::timeout(wait, told).await.is_err());
+        tokio::time::sleep(wait).await;
+        assert_eq!(ends(), (1, 1, 0));
+        // Refused by Kafka while the visitor waits, and after he has hung up.
+        let refused = || Err(PublishError::QueueFull);
+        let told = follow(kafka(100, refused()), Arc::clone(&patience));
+        assert!(tokio::time::timeout(wait, told).await.unwrap().is_err());
+        drop(follow(kafka(100, refused()), Arc::clone(&patience)));
+        tokio::time::sleep(wait).await;
+        assert_eq!(ends(), (1, 1, 2));
+    }
+
+    #[test]
+    fn values_that_are_too_long_are_left_out() {
+        let visit = |url: &str, site: usize, subid: usize| Visit {
+            campaign_id: 18,
+            record: Arc::new(CampaignRecord {
+                campaign_id: 18,
+                version: 1,
+                status: Activity::Active,
+                tracking_url: Some(TrackingUrl::parse(url).unwrap()),
+            }),
+            site: "s".repeat(site),
+            source: "o".to_owned(),
+            subids: ["x"; 5].map(|x| x.repeat(subid)),
+        };
+        let clickid = mint().unwrap();
+        let location = |url: &str, site, subid| {
+            let location = visit(url, site, subid).location(&clickid).unwrap();
+            location.to_str().unwrap().replace(clickid.as_str(), "ID")
+        };
+        let url = format!("https://shop.example/{{source}}?{}", "{subid0}".repeat(17));
+        let whole = format!("https://shop.example/o?{}&clickid=ID", "x".repeat(17 * 900));
+        assert_eq!(location(&url, 1, 900), whole);
+        let labelled = "https://shop.example/o?&clickid=ID";
+        assert_eq!(location(&url, 1, 1024), labelled);
+        let url = format!("https://shop.example/?{}", "{site_id}".repeat(200));
+        assert_eq!(location(&url, 255, 0), "https://shop.example/?&clickid=ID");
+        let longest = format!("https://shop.example/?{}", "{clickid}".repeat(225));
+        assert!(location(&longest, 255, 1024).ends_with("IDID"));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn after_misses_in_a_row_a_visitor_waits_now_and_then() {
-        let results = IntCounterVec::new(Opts::new("clicks", "clicks"), &["result"]).unwrap();
-        let patience = Patience::new(results.clone());
+        let (patience, count) = patience();
         for _ in 0..IMPATIENT_AFTER {
             assert!(patience.waits());
             patience.missed();
@@ -322,7 +404,6 @@ mod tests {
         patience.acknowledged("late");
         assert!(patience.waits() && patience.waits());
         patience.lost("test");
-        assert_eq!(results.with_label_values(&["late"]).get(), 1);
-        assert_eq!(results.with_label_values(&["lost"]).get(), 1);
+        assert_eq!((count("late"), count("lost")), (1, 1));
     }
 }

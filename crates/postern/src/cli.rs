@@ -182,7 +182,13 @@ impl SetArgs {
             set("tracking_url", Value::Null);
         }
         if let Some(window) = self.attribution_window {
-            set("attribution_window", window.0.as_secs().into());
+            // Parts of a second stay, to be refused rather than cut off.
+            let whole = window.0.subsec_nanos() == 0;
+            let value = match whole {
+                true => window.0.as_secs().into(),
+                false => window.0.as_secs_f64().into(),
+            };
+            set("attribution_window", value);
         }
         if self.no_attribution_window {
             set("attribution_window", Value::Null);

@@ -70,6 +70,12 @@ impl Publisher {
         })
     }
 
+    /// What it publishes with; it can fail for good.
+    #[must_use]
+    pub fn producer(&self) -> Producer {
+        self.sink.producer.clone()
+    }
+
     /// Sweeps until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut failing = false;

@@ -1,10 +1,11 @@
 //! What callers were told is true, and stays so.
 
-use super::evidence::{Logged, Stored, Told};
+use super::evidence::{Logged, Stored};
 use super::exact;
-use super::index::{Index, Key};
+use super::index::Index;
+use super::outlook::End;
 use super::report::{Fault, Report};
-use super::said::{AnswerKind, Claim, Said, Status};
+use super::said::{AnswerKind, Claim, Said};
 use crate::history::{PostbackCall, Recorded, Reply, Sent};
 use crate::http::Answer;
 use std::collections::{HashMap, HashSet};
@@ -52,8 +53,8 @@ struct Turn<'a, 'r> {
     report: &'r mut Report,
     /// When each click was first acknowledged.
     acknowledged: HashMap<&'r str, Instant>,
-    /// The request id of the standard answer of each dedupe key.
-    standard: HashMap<Key<'a>, &'r str>,
+    /// The request id of the standard answer about each conversion.
+    standard: HashMap<&'r str, &'r str>,
     seen: HashSet<&'r str>,
 }
 
@@ -77,6 +78,7 @@ impl<'r> Turn<'_, 'r> {
         match said {
             Said::Standard { claim, created_at } => self.standard(id, call, claim, created_at),
             Said::Duplicate(claim) => self.duplicate(id, call, claim),
+            Said::Updated { claim, status } => self.updated(id, call, claim, status),
             Said::Queued {
                 request_id,
                 clickid,
@@ -87,6 +89,8 @@ impl<'r> Turn<'_, 'r> {
                 }
             }
             Said::ClickNotFound => self.not_found(id, call),
+            // The log is held against these, and itself against the records.
+            Said::ClickExpired | Said::Forbidden => {}
             Said::Refused(code) => self.refused(id, code),
             // Promises nothing; or was reported as of a wrong form.
             Said::InternalError | Said::Odd(_) => return,
@@ -111,11 +115,15 @@ impl<'r> Turn<'_, 'r> {
                         .is_none_or(|sent| sent == postback.micros)
                     && currency(&call.sent) == postback.currency
                     && call.sent.external_id.as_deref().filter(|id| !id.is_empty())
-                        == postback.external_id.as_deref();
+                        == postback.external_id.as_deref()
+                    && call.asked.event == postback.event.as_deref().unwrap_or_default()
+                    && call.asked.status
+                        == postback.said.as_ref().map_or("", |said| said.word.as_str())
+                    && call.asked.secret.is_empty() == postback.signature.is_none();
                 if !same {
                     let sentence = format!(
-                        "sent was {:?}, on the topic is {}",
-                        call.sent, postback.value
+                        "sent was {:?} {:?}, on the topic is {}",
+                        call.sent, call.asked, postback.value
                     );
                     self.report.add(Fault::NotAsSent, &[id, clickid], sentence);
                 }
@@ -134,16 +142,20 @@ impl<'r> Turn<'_, 'r> {
 
     /// A `click_not_found` may have become something else; nothing else may.
     fn agrees(&mut self, id: &str, kind: AnswerKind, row: &Logged) {
+        let last = row.last().outcome.as_str();
         let agrees = match kind {
-            AnswerKind::Standard => row.last().0 == "converted",
-            AnswerKind::Duplicate => row.last().0 == "duplicate",
-            AnswerKind::ClickNotFound => row.outcome == "click_not_found",
-            _ => row.outcome != "refused",
+            AnswerKind::Standard => last == "converted",
+            AnswerKind::Duplicate => last == "duplicate",
+            AnswerKind::Updated => last == "updated",
+            AnswerKind::ClickExpired => last == "click_expired",
+            AnswerKind::Forbidden => last == "forbidden",
+            AnswerKind::ClickNotFound => row.first.outcome == "click_not_found",
+            _ => row.first.outcome != "refused",
         };
         if !agrees {
             let sentence = format!(
                 "answered {kind:?}, logged {:?}, then {:?}",
-                row.outcome, row.change
+                row.first.outcome, row.change
             );
             self.report.add(Fault::LogDiffers, &[id], sentence);
         }
@@ -151,15 +163,12 @@ impl<'r> Turn<'_, 'r> {
 
     fn standard(&mut self, id: &'r str, call: &PostbackCall, claim: &Claim, created_at: &str) {
         let clickid = call.sent.clickid.as_str();
-        let key = self
-            .index
-            .postbacks
-            .get(id)
-            .and_then(|postback| self.index.key_of_postback(postback));
-        if let Some(key) = key
-            && let Some(other) = self.standard.insert(key, id)
-        {
-            let sentence = "two standard answers for one dedupe key";
+        let about = match self.index.expected(id).map(|one| one.end) {
+            Some(End::Duplicates(first) | End::Updates(first, _)) => first,
+            _ => id,
+        };
+        if let Some(other) = self.standard.insert(about, id) {
+            let sentence = "two standard answers for one conversion";
             self.report
                 .add(Fault::TwoStandard, &[clickid, other, id], sentence);
         }
@@ -181,26 +190,65 @@ impl<'r> Turn<'_, 'r> {
     }
 
     fn duplicate(&mut self, id: &str, call: &PostbackCall, claim: &Claim) {
-        let clickid = call.sent.clickid.as_str();
-        let key = self.index.clicks.get(clickid).map(|click| {
-            let external = call.sent.external_id.as_deref();
-            self.index.key(click.campaign_id, &click.clickid, external)
-        });
-        // Borrowed from the call and not from the evidence, hence looked up by value.
-        let stored = key.and_then(|(_, external)| self.index.by_key.get(&(clickid, external)));
-        let why = match stored {
-            None => "no conversion is stored".to_owned(),
-            Some(stored) if stored.conversion.conversion_id == id => {
-                "it is the conversion itself".to_owned()
-            }
-            Some(stored) if claim.clickid != clickid || *claim != claim_of(stored) => {
-                format!("stored is {stored:?}")
-            }
-            Some(_) => return,
+        let first = match self.index.expected(id).map(|one| one.end) {
+            Some(End::Duplicates(first) | End::Updates(first, _)) => Some(first),
+            Some(End::Open) | None => self.claimed(claim),
+            Some(End::Converts) => Some(id),
+            Some(End::Expired | End::Forbidden | End::Unknown) => None,
         };
-        let sentence = format!("told {claim:?}, but {why}");
-        self.report
-            .add(Fault::UntrueDuplicate, &[id, clickid], sentence);
+        if let Some(why) = self.untrue(id, call, claim, first) {
+            let clickid = call.sent.clickid.as_str();
+            let sentence = format!("told {claim:?}, but {why}");
+            self.report
+                .add(Fault::UntrueDuplicate, &[id, clickid], sentence);
+        }
+    }
+
+    fn updated(&mut self, id: &str, call: &PostbackCall, claim: &Claim, status: &str) {
+        let clickid = call.sent.clickid.as_str();
+        let Some(statement) = self.index.statements.get(id) else {
+            let sentence = "an answer of a change, and no status is stored of it";
+            self.report
+                .add(Fault::UntrueUpdate, &[id, clickid], sentence);
+            return;
+        };
+        let first = statement.conversion_id.as_str();
+        let mut why = self.untrue(id, call, claim, Some(first));
+        if statement.spoken.status != status || statement.sequence.is_none() {
+            why = Some(format!("stored is {statement:?}"));
+        }
+        if let Some(why) = why {
+            let sentence = format!("told {claim:?} and {status}, but {why}");
+            self.report
+                .add(Fault::UntrueUpdate, &[id, clickid], sentence);
+        }
+    }
+
+    /// A conversion that is as claimed, where the records can't tell which one is meant.
+    fn claimed(&self, claim: &Claim) -> Option<&'r str> {
+        let mut stored = self.index.evidence.store.conversions.iter();
+        let found = stored.find(|stored| claim_of(stored) == *claim)?;
+        Some(&found.conversion.conversion_id)
+    }
+
+    /// What is wrong with a claim that an earlier conversion is meant.
+    fn untrue(
+        &self,
+        id: &str,
+        call: &PostbackCall,
+        claim: &Claim,
+        first: Option<&str>,
+    ) -> Option<String> {
+        match first.and_then(|first| self.index.conversions.get(first)) {
+            None => Some("no conversion is stored".to_owned()),
+            Some(stored) if stored.conversion.conversion_id == id => {
+                Some("it is the conversion itself".to_owned())
+            }
+            Some(stored) if claim.clickid != call.sent.clickid || *claim != claim_of(stored) => {
+                Some(format!("stored is {stored:?}"))
+            }
+            Some(_) => None,
+        }
     }
 
     fn not_found(&mut self, id: &str, call: &PostbackCall) {
@@ -229,11 +277,11 @@ impl<'r> Turn<'_, 'r> {
         }
         // Refusals are logged up to a cap.
         if let Some(row) = self.index.log.get(id)
-            && (row.outcome != "refused" || row.reason.as_deref() != Some(code))
+            && (row.first.outcome != "refused" || row.first.why.as_deref() != Some(code))
         {
             let sentence = format!(
                 "refused with {code}, logged {} {:?}",
-                row.outcome, row.reason
+                row.first.outcome, row.first.why
             );
             self.report.add(Fault::LogDiffers, &[id], sentence);
         }
@@ -241,7 +289,7 @@ impl<'r> Turn<'_, 'r> {
 }
 
 /// What an answer about a stored conversion must claim.
-fn claim_of(stored: &Stored) -> Claim {
+pub(super) fn claim_of(stored: &Stored) -> Claim {
     let conversion = &stored.conversion;
     Claim {
         clickid: conversion.clickid.clone(),
@@ -259,73 +307,4 @@ fn nonempty<'a>(text: &'a str, default: &'a str) -> &'a str {
 fn currency(sent: &Sent) -> String {
     let text = nonempty(&sent.currency, "USD").to_uppercase();
     text.chars().take(3).collect()
-}
-
-/// Every queued postback has its outcome, and what status says is what the log says.
-pub(super) fn statuses(calls: &[Understood<'_>], index: &Index<'_>, report: &mut Report) {
-    for (call, said) in calls {
-        if !matches!(said, Some(Said::Queued { .. })) {
-            continue;
-        }
-        let Some(id) = call.request_id() else {
-            continue;
-        };
-        if !index.evidence.statuses.contains_key(id) {
-            let sentence = "status was not asked about a queued postback";
-            report.add(Fault::Unresolved, &[id], sentence);
-        }
-    }
-    for (id, told) in &index.evidence.statuses {
-        let (status, body) = match told {
-            Told::Answer { status, body } => (*status, body),
-            Told::Nothing(why) => {
-                report.add(
-                    Fault::Unresolved,
-                    &[id],
-                    format!("status gave no answer: {why}"),
-                );
-                continue;
-            }
-        };
-        match Status::of(body) {
-            Some(told) if status == 200 && told.outcome != "pending" => {
-                if let Some(why) = differs(id, &told, index) {
-                    report.add(Fault::StatusDiffers, &[id], format!("{why}: {body}"));
-                }
-            }
-            _ => {
-                let sentence = format!("status says {status}, {body}");
-                report.add(Fault::Unresolved, &[id], sentence);
-            }
-        }
-    }
-}
-
-/// What a status says that the log and the store don't.
-fn differs(id: &str, told: &Status, index: &Index<'_>) -> Option<String> {
-    let Some(row) = index.log.get(id) else {
-        return Some("it is not in the log".to_owned());
-    };
-    let (outcome, conversion_id) = row.last();
-    if told.request_id != id || told.outcome != outcome {
-        return Some(format!("the log says {outcome}"));
-    }
-    if told.received_at.as_deref() != Some(exact::printed(row.received_at).as_str()) {
-        return Some(format!(
-            "it was received at {}",
-            exact::printed(row.received_at)
-        ));
-    }
-    let stored = conversion_id.and_then(|id| index.conversions.get(id));
-    let right = match (outcome, &told.answer, stored) {
-        ("converted", Some(Said::Standard { claim, created_at }), Some(stored)) => {
-            *claim == claim_of(stored)
-                && *created_at == exact::printed(stored.conversion.created_at)
-        }
-        ("duplicate", Some(Said::Duplicate(claim)), Some(stored)) => *claim == claim_of(stored),
-        ("click_not_found", Some(Said::ClickNotFound), None) => true,
-        ("refused", Some(Said::Refused(code)), None) => row.reason.as_ref() == Some(code),
-        _ => false,
-    };
-    (!right).then(|| format!("stored is {stored:?}"))
 }

@@ -1,6 +1,7 @@
 //! Waiting until everything is at rest, and looking at it.
 
-use super::evidence::{self, Evidence, Partition, Store, Told, Topics};
+use super::evidence::{Evidence, Partition, Store, Told, Topics};
+use super::records;
 use super::said::AnswerKind;
 use super::store::StoreAccess;
 use crate::history::History;
@@ -189,19 +190,19 @@ async fn read(store: &StoreAccess, deadline: Instant) -> Store {
 fn topics(clicks: &[Record], postbacks: &[Record], conversions: &[Record]) -> Topics {
     let mut topics = Topics::default();
     for record in clicks {
-        match evidence::click(record) {
+        match records::click(record) {
             Ok(click) => topics.clicks.push(click),
             Err(is_barrier) => topics.unreadable += usize::from(!is_barrier),
         }
     }
     for record in postbacks {
-        match evidence::postback(record) {
+        match records::postback(record) {
             Some(postback) => topics.postbacks.push(postback),
             None => topics.unreadable += 1,
         }
     }
     for record in conversions {
-        match evidence::event(record) {
+        match records::event(record) {
             Some(event) => topics.events.push(event),
             None => topics.unreadable += 1,
         }
@@ -223,7 +224,12 @@ fn asked(history: &History, sample: usize) -> Vec<String> {
     let others = of(&|kind| {
         matches!(
             kind,
-            AnswerKind::Standard | AnswerKind::Duplicate | AnswerKind::ClickNotFound
+            AnswerKind::Standard
+                | AnswerKind::Duplicate
+                | AnswerKind::Updated
+                | AnswerKind::ClickNotFound
+                | AnswerKind::ClickExpired
+                | AnswerKind::Forbidden
         )
     });
     let stride = others.len().div_ceil(sample.max(1)).max(1);

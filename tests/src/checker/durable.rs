@@ -121,6 +121,11 @@ pub(super) fn postbacks(index: &Index<'_>, report: &mut Report) {
                 row.currency.as_ref() != Some(&postback.currency),
             ),
             ("external_id", row.external_id != postback.external_id),
+            ("event", row.event != postback.event),
+            (
+                "status_word",
+                row.status_word.as_ref() != postback.said.as_ref().map(|said| &said.word),
+            ),
             ("place", row.place != Some(postback.place)),
         ];
         let fields: Vec<&str> = wrong
@@ -144,7 +149,7 @@ pub(super) fn postbacks(index: &Index<'_>, report: &mut Report) {
         }
     }
     for (id, row) in &index.log {
-        if row.outcome != "refused" && !index.postbacks.contains_key(id) {
+        if row.first.outcome != "refused" && !index.postbacks.contains_key(id) {
             let sentence = "a decided postback of the log is not on the topic";
             report.add(Fault::PostbackLost, &[id], sentence);
         }

@@ -1,51 +1,40 @@
-//! The maps that the rules share: the evidence by id.
+//! The maps that the rules share: the evidence by id, and what it must come to.
 
-use super::evidence::{Click, Conversion, Evidence, Logged, Postback, Stored};
+use super::evidence::{
+    Click, Conversion, Evidence, Logged, Postback, Spoken, Statement, Store, Stored,
+};
+use super::outlook::{End, Expected, Outlook, Sources};
+use super::policies::{Keys, Policies, Policy};
 use super::report::{Fault, Report};
 use std::collections::HashMap;
 
 /// The evidence, found by id, and what it must come to.
 pub(super) struct Index<'a> {
     pub evidence: &'a Evidence,
+    pub policies: &'a Policies,
     /// The first record of each request id.
     pub postbacks: HashMap<&'a str, &'a Postback>,
     pub log: HashMap<&'a str, &'a Logged>,
     pub conversions: HashMap<&'a str, &'a Stored>,
+    /// By the postback that stated it.
+    pub statements: HashMap<&'a str, &'a Statement>,
     /// Stored clicks by clickid.
     pub clicks: HashMap<&'a str, &'a Click>,
-    /// What each postback on the topic must have become.
-    pub expected: HashMap<&'a str, Expected<'a>>,
-    /// The conversion of each dedupe key.
-    pub by_key: HashMap<Key<'a>, &'a Stored>,
+    pub outlook: Outlook<'a>,
 }
-
-/// What a postback must have become, from the topics alone.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Expected<'a> {
-    /// The first of its dedupe key.
-    Converts,
-    /// A later one, and the first one's request id.
-    Duplicates(&'a str),
-    /// Its click isn't there.
-    Unknown,
-    /// Not to be told: its click is misplaced.
-    Open,
-}
-
-/// Clickid, and external id or blank where the campaign goes by it.
-pub(super) type Key<'a> = (&'a str, &'a str);
 
 impl<'a> Index<'a> {
     /// Indexes, and reports ids that stand for two things.
-    pub fn new(evidence: &'a Evidence, report: &mut Report) -> Self {
+    pub fn new(evidence: &'a Evidence, policies: &'a Policies, report: &mut Report) -> Self {
         let mut index = Self {
             evidence,
+            policies,
             postbacks: HashMap::new(),
             log: HashMap::new(),
             conversions: HashMap::new(),
+            statements: HashMap::new(),
             clicks: HashMap::new(),
-            expected: HashMap::new(),
-            by_key: HashMap::new(),
+            outlook: Outlook::default(),
         };
         for click in &evidence.store.clicks {
             index.clicks.insert(&click.clickid, click);
@@ -69,87 +58,93 @@ impl<'a> Index<'a> {
                 report.add(Fault::RequestTwice, &[&row.request_id], sentence);
             }
         }
+        for statement in &evidence.store.statements {
+            let id = statement.spoken.id.as_str();
+            if index.statements.insert(id, statement).is_some() {
+                let sentence = "a postback stated two statuses";
+                report.add(Fault::WrongStatus, &[id], sentence);
+            }
+        }
         index.conversions(report);
-        index.expect(&in_order, report);
+        let sources = Sources {
+            clicks: &index.clicks,
+            log: &index.log,
+            policies,
+        };
+        index.outlook = Outlook::new(sources, &in_order);
+        let expected = index.outlook.postbacks.values();
+        report.looked.misplaced = expected.filter(|one| one.end == End::Open).count();
         index
     }
 
-    /// The dedupe key of what has this clickid and external id.
-    pub fn key(&self, campaign_id: i64, clickid: &'a str, external: Option<&'a str>) -> Key<'a> {
-        let by_external = self.evidence.store.by_external_id.contains(&campaign_id);
-        (
-            clickid,
-            external.filter(|_| by_external).unwrap_or_default(),
-        )
+    pub fn expected(&self, id: &str) -> Option<&Expected<'a>> {
+        self.outlook.postbacks.get(id)
     }
 
-    /// The dedupe key of a conversion.
-    pub fn key_of(&self, conversion: &'a Conversion) -> Key<'a> {
-        self.key(
-            conversion.campaign_id,
-            &conversion.clickid,
-            conversion.external_id.as_deref(),
-        )
+    /// The policy that a conversion was decided by.
+    pub fn policy_of(&self, conversion: &Conversion) -> &'a Policy {
+        let version = Some(conversion.policy_version);
+        self.policies.of(conversion.campaign_id, version)
     }
 
-    /// The dedupe key of a postback, if its click is there.
-    pub fn key_of_postback(&self, postback: &'a Postback) -> Option<Key<'a>> {
-        let click = self.clicks.get(postback.clickid.as_str())?;
-        let external = postback.external_id.as_deref();
-        Some(self.key(click.campaign_id, &postback.clickid, external))
-    }
-
+    /// Two that are the same by the policy that the later one was decided by.
     fn conversions(&mut self, report: &mut Report) {
+        let mut of_click: HashMap<&str, Vec<&'a Stored>> = HashMap::new();
         for stored in &self.evidence.store.conversions {
             let conversion = &stored.conversion;
             let id = conversion.conversion_id.as_str();
-            let key = self.key_of(conversion);
-            let other = self.by_key.insert(key, stored);
-            if let Some(other) = other {
-                let ids = [&conversion.clickid, id, &other.conversion.conversion_id];
-                report.add(
-                    Fault::TwoConversions,
-                    &ids,
-                    "two conversions of one dedupe key",
-                );
-            }
-            if self.conversions.insert(id, stored).is_some() && other.is_none() {
+            of_click
+                .entry(&conversion.clickid)
+                .or_default()
+                .push(stored);
+            if self.conversions.insert(id, stored).is_some() {
                 report.add(Fault::TwoConversions, &[id], "two conversions with one id");
             }
         }
-    }
-
-    /// The first postback of a key, in partition order, converts if its click is there; a
-    /// postback that found no room among the waiting ones is out of it.
-    fn expect(&mut self, in_order: &[&'a Postback], report: &mut Report) {
-        let mut firsts: HashMap<Key<'a>, &'a str> = HashMap::new();
-        for &postback in in_order {
-            let id = postback.request_id.as_str();
-            if self.expected.contains_key(id) {
-                continue;
+        for (clickid, mut stored) in of_click {
+            stored.sort_by_key(|one| one.sequence);
+            for (place, later) in stored.iter().enumerate() {
+                let policy = self.policy_of(&later.conversion);
+                let (event, external) = names(&later.conversion);
+                let same = stored[..place].iter().find(|first| {
+                    let (event_then, external_then) = names(&first.conversion);
+                    let keys = Keys {
+                        event: event_then,
+                        external: external_then,
+                        dedupe: &self.policy_of(&first.conversion).dedupe,
+                    };
+                    policy.is_same(keys, event, external)
+                });
+                if let Some(first) = same {
+                    let ids = [&later.conversion, &first.conversion].map(|one| &one.conversion_id);
+                    let sentence = format!(
+                        "two conversions that are one by the dedupe policy {}",
+                        policy.dedupe
+                    );
+                    report.add(Fault::TwoConversions, &[clickid, ids[0], ids[1]], sentence);
+                }
             }
-            let expected = match self.clicks.get(postback.clickid.as_str()) {
-                None => Expected::Unknown,
-                Some(click) if click.place.partition != postback.place.partition => Expected::Open,
-                Some(_) if self.found_no_room(id) => Expected::Unknown,
-                Some(_) => match self.key_of_postback(postback) {
-                    Some(key) => match firsts.get(&key) {
-                        Some(first) => Expected::Duplicates(first),
-                        None => {
-                            firsts.insert(key, id);
-                            Expected::Converts
-                        }
-                    },
-                    None => Expected::Unknown,
-                },
-            };
-            report.looked.misplaced += usize::from(expected == Expected::Open);
-            self.expected.insert(id, expected);
         }
     }
+}
 
-    fn found_no_room(&self, id: &str) -> bool {
-        let row = self.log.get(id);
-        row.is_some_and(|row| row.reason.as_deref() == Some("unmatched_full"))
+fn names(conversion: &Conversion) -> (&str, &str) {
+    let external = conversion.external_id.as_deref().unwrap_or_default();
+    (&conversion.event, external)
+}
+
+/// The present status of each conversion by the rows of the store alone.
+pub(super) fn present(store: &Store) -> HashMap<&str, &Spoken> {
+    let mut present: HashMap<&str, &Spoken> = HashMap::new();
+    let own = store.conversions.iter().map(|stored| &stored.conversion);
+    let own = own.map(|conversion| (conversion.conversion_id.as_str(), &conversion.status));
+    let later = store.statements.iter();
+    let later = later.map(|one| (one.conversion_id.as_str(), &one.spoken));
+    for (id, spoken) in own.chain(later) {
+        let latest = present.entry(id).or_insert(spoken);
+        if (spoken.at, &spoken.id) > (latest.at, &latest.id) {
+            *latest = spoken;
+        }
     }
+    present
 }

@@ -2,6 +2,7 @@
 
 use super::evidence::{Evidence, Key, Sum};
 use super::exact;
+use super::index::present;
 use super::report::{Fault, Report};
 use std::collections::BTreeMap;
 
@@ -12,18 +13,21 @@ type Total = (i64, i128);
 
 /// Both statistics are what the conversions and the clicks add up to.
 pub(super) fn statistics(evidence: &Evidence, report: &mut Report) {
+    let present = present(&evidence.store);
     let mut sums: BTreeMap<Key, Total> = BTreeMap::new();
     for stored in &evidence.store.conversions {
         let conversion = &stored.conversion;
-        let [site, source, ..] = conversion.labels.clone();
-        let key = (
-            conversion.campaign_id,
-            exact::quarter(conversion.created_at),
-            site,
+        let [site_id, source, ..] = conversion.labels.clone();
+        let status = present.get(conversion.conversion_id.as_str());
+        let key = Key {
+            campaign_id: conversion.campaign_id,
+            bucket: exact::quarter(conversion.created_at),
+            site_id,
             source,
-            Some(conversion.currency.clone()),
-            stored.partition,
-        );
+            currency: Some(conversion.currency.clone()),
+            status: status.map(|spoken| spoken.status.clone()),
+            partition: stored.partition,
+        };
         let sum = sums.entry(key).or_default();
         sum.0 += 1;
         sum.1 += i128::from(conversion.micros);
@@ -32,16 +36,16 @@ pub(super) fn statistics(evidence: &Evidence, report: &mut Report) {
     compare(Fault::ConversionStatistics, &sums, kept, report);
     let mut sums: BTreeMap<Key, Total> = BTreeMap::new();
     for click in &evidence.store.clicks {
-        let [site, source, ..] = click.labels.clone();
-        let bucket = exact::quarter(click.clicked_at.unwrap_or_default());
-        let key = (
-            click.campaign_id,
-            bucket,
-            site,
+        let [site_id, source, ..] = click.labels.clone();
+        let key = Key {
+            campaign_id: click.campaign_id,
+            bucket: exact::quarter(click.clicked_at.unwrap_or_default()),
+            site_id,
             source,
-            None,
-            click.place.partition,
-        );
+            currency: None,
+            status: None,
+            partition: click.place.partition,
+        };
         sums.entry(key).or_default().0 += 1;
     }
     compare(
@@ -73,16 +77,23 @@ fn compare(fault: Fault, sums: &BTreeMap<Key, Total>, kept: &[Sum], report: &mut
     }
 }
 
-fn named((campaign, bucket, site, source, currency, partition): &Key) -> String {
-    let currency = currency.as_deref().unwrap_or("clicks");
+fn named(key: &Key) -> String {
+    let kind = match (&key.currency, &key.status) {
+        (Some(currency), Some(status)) => format!("{currency} {status}"),
+        _ => "clicks".to_owned(),
+    };
     format!(
-        "campaign {campaign} from {} site {site:?} source {source:?} {currency} partition {partition}",
-        exact::printed(*bucket)
+        "campaign {} from {} site {:?} source {:?} {kind} partition {}",
+        key.campaign_id,
+        exact::printed(key.bucket),
+        key.site_id,
+        key.source,
+        key.partition
     )
 }
 
-/// Each partition's conversions are numbered without gaps up to its sequence, and it counts its
-/// waiting postbacks.
+/// Each partition's conversions and changes of statuses are numbered together, without gaps up to
+/// its sequence, and it counts its waiting postbacks.
 pub(super) fn partitions(evidence: &Evidence, report: &mut Report) {
     let store = &evidence.store;
     let mut numbers: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
@@ -91,6 +102,12 @@ pub(super) fn partitions(evidence: &Evidence, report: &mut Report) {
             .entry(stored.partition)
             .or_default()
             .push(stored.sequence);
+    }
+    for statement in &store.statements {
+        if let Some(sequence) = statement.sequence {
+            let numbers = numbers.entry(statement.partition).or_default();
+            numbers.push(sequence);
+        }
     }
     let mut waiting: BTreeMap<i64, i64> = BTreeMap::new();
     for row in &store.unmatched {
@@ -103,7 +120,7 @@ pub(super) fn partitions(evidence: &Evidence, report: &mut Report) {
         let count = i64::try_from(numbers.len()).unwrap_or(i64::MAX);
         if row.sequence != count {
             let sentence = format!(
-                "the sequence is {}, the conversions are {count}",
+                "the sequence is {}, conversions and changes are {count}",
                 row.sequence
             );
             report.add(Fault::Sequence, &[&name], sentence);

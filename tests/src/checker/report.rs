@@ -21,7 +21,7 @@ pub enum Fault {
     RefusedKept,
     /// A request id stands for two different postbacks, or twice in the log.
     RequestTwice,
-    /// Two conversions of one dedupe key.
+    /// Two conversions that are one under the policy that they were decided by.
     TwoConversions,
     /// A conversion that isn't that of the first postback in partition order.
     NotTheFirst,
@@ -57,14 +57,33 @@ pub enum Fault {
     ConversionStatistics,
     /// Statistics of clicks are not their count.
     ClickStatistics,
-    /// The conversions of a partition are not numbered from 1 to its sequence.
+    /// The conversions and changes of statuses of a partition are not numbered from 1 to its
+    /// sequence, or not in their order.
     Sequence,
     /// Waiting postbacks are not those that the log calls so.
     Unmatched,
-    /// A conversion without an event.
+    /// A conversion, or a change of its status, without an event.
     EventMissing,
-    /// An event without its conversion, or another than it.
+    /// An event without its conversion, or another than it was at that status.
     EventDiffers,
+    /// A postback that its campaign must not take was taken, or told of what is stored.
+    ForgedTaken,
+    /// A postback that came after its window was converted.
+    ExpiredTaken,
+    /// A postback was refused that its campaign's settings don't refuse.
+    WronglyRefused,
+    /// What the log says was observed is not what was to be seen.
+    WrongObserved,
+    /// A status that isn't the one said last, or not kept as it was said.
+    WrongStatus,
+    /// A status without its postback or its conversion.
+    StatusUnfounded,
+    /// An answer of a change that wasn't made.
+    UntrueUpdate,
+    /// Neither the currency that was sent nor the campaign's default.
+    WrongCurrency,
+    /// A version of settings that never was, that goes back, or that isn't the one that decided.
+    PolicyVersion,
 }
 
 impl Fault {
@@ -76,6 +95,7 @@ impl Fault {
             | Self::ClickLost
             | Self::ConversionMissing
             | Self::UntrueStandard
+            | Self::UntrueUpdate
             | Self::Unresolved
             | Self::WrongForm
             | Self::NotAsSent => 1,
@@ -96,9 +116,17 @@ impl Fault {
             | Self::Sequence
             | Self::Unmatched
             | Self::EventMissing
-            | Self::EventDiffers => 4,
-            Self::ConversionDiffers | Self::WrongTime => 5,
-            Self::WrongRevenue => 9,
+            | Self::EventDiffers
+            | Self::StatusUnfounded => 4,
+            Self::ConversionDiffers
+            | Self::WrongTime
+            | Self::ForgedTaken
+            | Self::ExpiredTaken
+            | Self::WronglyRefused
+            | Self::WrongObserved
+            | Self::WrongStatus
+            | Self::PolicyVersion => 5,
+            Self::WrongRevenue | Self::WrongCurrency => 9,
         }
     }
 }
@@ -133,6 +161,8 @@ pub struct Looked {
     pub postbacks: usize,
     pub logged: usize,
     pub conversions: usize,
+    /// What later postbacks said of them.
+    pub statements: usize,
     pub waiting: usize,
     pub events: usize,
     pub statuses: usize,
@@ -194,13 +224,14 @@ impl fmt::Display for Report {
         let looked = &self.looked;
         writeln!(
             f,
-            "{}; looked at {} clicks, {} postbacks, {} log rows, {} conversions, {} waiting, {} \
-             events, {} statuses; {} unreadable records, {} misplaced clicks",
+            "{}; looked at {} clicks, {} postbacks, {} log rows, {} conversions, {} \
+             statements, {} waiting, {} events, {} statuses; {} unreadable records, {} misplaced clicks",
             self.answers,
             looked.clicks,
             looked.postbacks,
             looked.logged,
             looked.conversions,
+            looked.statements,
             looked.waiting,
             looked.events,
             looked.statuses,

@@ -9,8 +9,12 @@ use std::collections::BTreeMap;
 pub enum AnswerKind {
     Standard,
     Duplicate,
+    Updated,
     Queued,
     ClickNotFound,
+    ClickExpired,
+    Forbidden,
+    /// By the ingress.
     Refused,
     InternalError,
     NoAnswer,
@@ -36,11 +40,17 @@ pub enum Said {
         created_at: String,
     },
     Duplicate(Claim),
+    Updated {
+        claim: Claim,
+        status: String,
+    },
     Queued {
         request_id: String,
         clickid: String,
     },
     ClickNotFound,
+    ClickExpired,
+    Forbidden,
     /// With the error's code.
     Refused(String),
     InternalError,
@@ -61,6 +71,8 @@ impl Said {
         match (text("status")?.as_str(), text("note").as_deref()) {
             ("error", None) => Some(match text("error")?.as_str() {
                 "click_not_found" => Self::ClickNotFound,
+                "click_expired" => Self::ClickExpired,
+                "forbidden" => Self::Forbidden,
                 "internal_error" => Self::InternalError,
                 code => Self::Refused(code.to_owned()),
             }),
@@ -69,6 +81,10 @@ impl Said {
                 created_at: text("created_at")?,
             }),
             ("ok", Some("duplicate")) => Some(Self::Duplicate(claim(&fields)?)),
+            ("ok", Some("updated")) => Some(Self::Updated {
+                claim: claim(&fields)?,
+                status: text("conversion_status")?,
+            }),
             ("ok", Some("queued")) => Some(Self::Queued {
                 request_id: text("request_id")?,
                 clickid: text("clickid")?,
@@ -83,8 +99,11 @@ impl Said {
         match self {
             Self::Standard { .. } => AnswerKind::Standard,
             Self::Duplicate(_) => AnswerKind::Duplicate,
+            Self::Updated { .. } => AnswerKind::Updated,
             Self::Queued { .. } => AnswerKind::Queued,
             Self::ClickNotFound => AnswerKind::ClickNotFound,
+            Self::ClickExpired => AnswerKind::ClickExpired,
+            Self::Forbidden => AnswerKind::Forbidden,
             Self::Refused(_) => AnswerKind::Refused,
             Self::InternalError => AnswerKind::InternalError,
             Self::Odd(_) => AnswerKind::Odd,
@@ -95,9 +114,11 @@ impl Said {
     #[must_use]
     pub fn belongs_to(&self, status: u16) -> bool {
         match self {
-            Self::Standard { .. } | Self::Duplicate(_) => status == 200,
+            Self::Standard { .. } | Self::Duplicate(_) | Self::Updated { .. } => status == 200,
             Self::Queued { .. } => status == 202,
             Self::ClickNotFound => status == 404,
+            Self::ClickExpired => status == 410,
+            Self::Forbidden => status == 403,
             Self::InternalError => matches!(status, 500 | 503),
             Self::Refused(code) => {
                 status
@@ -107,7 +128,6 @@ impl Said {
                         "body_too_large" => 413,
                         "uri_too_long" => 414,
                         "unauthorized" => 401,
-                        "forbidden" => 403,
                         "not_found" => 404,
                         _ if status == 429 => 429,
                         _ => 400,
@@ -180,6 +200,10 @@ mod tests {
         let error = |code: &str| format!(r#"{{"status":"error","error":"{code}","message":"m"}}"#);
         assert!(Said::of(&error("click_not_found")).belongs_to(404));
         assert!(!Said::of(&error("click_not_found")).belongs_to(200));
+        assert!(Said::of(&error("click_expired")).belongs_to(410));
+        assert!(!Said::of(&error("click_expired")).belongs_to(404));
+        assert!(Said::of(&error("forbidden")).belongs_to(403));
+        assert!(!Said::of(&error("forbidden")).belongs_to(400));
         assert!(Said::of(&error("invalid_revenue")).belongs_to(400));
         assert!(Said::of(&error("internal_error")).belongs_to(503));
         assert!(!Said::of(&error("internal_error")).belongs_to(404));

@@ -1,8 +1,10 @@
 //! Reading the store: one look at all tables at one moment, by the engine's own program.
 
 use super::evidence::{
-    Click, Conversion, Logged, Partition, Place, Row, Store, Stored, Sum, Waiting,
+    Campaign, Click, Conversion, Key, Logged, Partition, Place, Spoken, Statement, Step, Store,
+    Stored, Sum, Version, Waiting,
 };
+use super::records::Row;
 use serde_json::Value;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -18,13 +20,17 @@ pub enum StoreAccess {
 }
 
 /// Each table with its columns; those that end in `_at`, and `bucket`, are times.
-const TABLES: [(&str, &str); 9] = [
+const TABLES: [(&str, &str); 11] = [
     ("topics", "partitions"),
     (
         "partitions",
         "partition, clicks, postbacks, sequence, published, unmatched",
     ),
-    ("campaign_settings", "campaign_id, dedupe"),
+    ("campaigns", "campaign_id, version, settings, secret"),
+    (
+        "campaign_versions",
+        "campaign_id, version, settings, secret_set",
+    ),
     (
         "clicks",
         "clickid, campaign_id, site_id, source, publisher_id, traffic_log_id, clicked_at, \
@@ -34,12 +40,19 @@ const TABLES: [(&str, &str); 9] = [
         "conversions",
         "conversion_id, clickid, event, campaign_id, site_id, source, publisher_id, \
          traffic_log_id, revenue_micros, currency, currency_sent, external_id, subid0, subid1, \
-         subid2, subid3, subid4, created_at, clicked_at, policy_version, kafka_partition, sequence",
+         subid2, subid3, subid4, created_at, clicked_at, policy_version, kafka_partition, sequence, \
+         status, dedupe, present, present_at, present_id",
+    ),
+    (
+        "conversion_statuses",
+        "conversion_id, status_at, status_id, status, policy_version, kafka_partition, sequence",
     ),
     (
         "postback_log",
-        "request_id, received_at, outcome, reason, conversion_id, clickid, revenue_micros, \
-         currency, external_id, kafka_partition, kafka_offset, changed, changed_conversion",
+        "request_id, received_at, outcome, reason, conversion_id, campaign_id, status, observed, \
+         policy_version, clickid, revenue_micros, currency, external_id, event, status_word, \
+         kafka_partition, kafka_offset, changed_outcome, changed_reason, changed_conversion_id, \
+         changed_campaign_id, changed_status, changed_observed, changed_policy_version",
     ),
     (
         "unmatched",
@@ -47,8 +60,8 @@ const TABLES: [(&str, &str); 9] = [
     ),
     (
         "conversion_stats",
-        "campaign_id, bucket, site_id, source, currency, partition, conversions, revenue_whole, \
-         revenue_micros",
+        "campaign_id, bucket, site_id, source, currency, status, partition, conversions, \
+         revenue_whole, revenue_micros",
     ),
     (
         "click_stats",
@@ -57,10 +70,18 @@ const TABLES: [(&str, &str); 9] = [
 ];
 
 /// The log with the latest change of each row beside it.
-const LOG: &str = "(SELECT l.*, c.outcome AS changed, c.conversion_id AS changed_conversion \
+const LOG: &str = "(SELECT l.*, c.outcome AS changed_outcome, c.detail AS changed_reason, \
+                   c.conversion_id AS changed_conversion_id, c.campaign_id AS changed_campaign_id, \
+                   c.status AS changed_status, c.observed AS changed_observed, \
+                   c.policy_version AS changed_policy_version \
                    FROM postback_log l LEFT JOIN postback_changes c \
                    ON c.request_id = l.request_id AND c.step = (SELECT max(step) \
                    FROM postback_changes m WHERE m.request_id = l.request_id)) l";
+
+/// Conversions with their present status beside their own.
+const CONVERSIONS: &str = "(SELECT v.*, c.status AS present, c.status_at AS present_at, \
+                           c.status_id AS present_id FROM conversions v \
+                           JOIN current_conversions c ON c.conversion_id = v.conversion_id) v";
 
 impl StoreAccess {
     /// All tables, as of one moment.
@@ -115,7 +136,11 @@ impl StoreAccess {
             }
         };
         let columns: Vec<String> = columns.split(", ").map(column).collect();
-        let from = if table == "postback_log" { LOG } else { table };
+        let from = match table {
+            "postback_log" => LOG,
+            "conversions" => CONVERSIONS,
+            table => table,
+        };
         format!(
             "SELECT '{table}' AS \"table\", {} FROM {from}",
             columns.join(", ")
@@ -188,11 +213,18 @@ fn take(store: &mut Store, json: &Value) -> Option<()> {
     match row.text("table")?.as_str() {
         "topics" => store.topic_partitions = row.number("partitions")?,
         "partitions" => store.partitions.push(partition(json)?),
-        "campaign_settings" => {
-            if row.text("dedupe").as_deref() == Some("txid") {
-                store.by_external_id.insert(row.number("campaign_id")?);
-            }
-        }
+        "campaigns" => store.campaigns.push(Campaign {
+            campaign_id: row.number("campaign_id")?,
+            version: row.number("version")?,
+            settings: row.json("settings")?,
+            secret: row.text("secret"),
+        }),
+        "campaign_versions" => store.versions.push(Version {
+            campaign_id: row.number("campaign_id")?,
+            version: row.number("version")?,
+            settings: row.json("settings")?,
+            secret_set: row.flag("secret_set")?,
+        }),
         "clicks" => store.clicks.push(Click {
             place: kafka_place(&row)?,
             clickid: row.text("clickid")?,
@@ -204,6 +236,22 @@ fn take(store: &mut Store, json: &Value) -> Option<()> {
             partition: row.number("kafka_partition")?,
             sequence: row.number("sequence")?,
             conversion: conversion(&row)?,
+            present: Spoken {
+                at: row.number("present_at")?,
+                id: row.text("present_id")?,
+                status: row.text("present")?,
+            },
+        }),
+        "conversion_statuses" => store.statements.push(Statement {
+            conversion_id: row.text("conversion_id")?,
+            spoken: Spoken {
+                at: row.number("status_at")?,
+                id: row.text("status_id")?,
+                status: row.text("status")?,
+            },
+            policy_version: row.number("policy_version")?,
+            partition: row.number("kafka_partition")?,
+            sequence: row.number("sequence"),
         }),
         "postback_log" => store.log.push(logged(&row)?),
         "unmatched" => store.unmatched.push(Waiting {
@@ -260,21 +308,29 @@ fn labels(row: &Row<'_>) -> Option<[String; 4]> {
     ])
 }
 
-fn key(row: &Row<'_>) -> Option<super::evidence::Key> {
-    Some((
-        row.number("campaign_id")?,
-        row.number("bucket")?,
-        row.text("site_id")?,
-        row.text("source")?,
-        row.text("currency"),
-        row.number("partition")?,
-    ))
+fn key(row: &Row<'_>) -> Option<Key> {
+    Some(Key {
+        campaign_id: row.number("campaign_id")?,
+        bucket: row.number("bucket")?,
+        site_id: row.text("site_id")?,
+        source: row.text("source")?,
+        currency: row.text("currency"),
+        status: row.text("status"),
+        partition: row.number("partition")?,
+    })
 }
 
 fn conversion(row: &Row<'_>) -> Option<Conversion> {
     let subids = ["subid0", "subid1", "subid2", "subid3", "subid4"];
+    let conversion_id = row.text("conversion_id")?;
     Some(Conversion {
-        conversion_id: row.text("conversion_id")?,
+        // The one that it came with is its own postback's.
+        status: Spoken {
+            at: row.number("created_at")?,
+            id: conversion_id.clone(),
+            status: row.text("status")?,
+        },
+        conversion_id,
         clickid: row.text("clickid")?,
         event: row.text("event")?,
         campaign_id: row.number("campaign_id")?,
@@ -287,24 +343,36 @@ fn conversion(row: &Row<'_>) -> Option<Conversion> {
         created_at: row.number("created_at")?,
         clicked_at: row.number("clicked_at")?,
         policy_version: row.number("policy_version")?,
+        dedupe: row.text("dedupe")?,
     })
 }
 
 fn logged(row: &Row<'_>) -> Option<Logged> {
-    let change = row
-        .text("changed")
-        .map(|outcome| (outcome, row.text("changed_conversion")));
     Some(Logged {
         request_id: row.text("request_id")?,
         received_at: row.number("received_at")?,
-        outcome: row.text("outcome")?,
-        reason: row.text("reason"),
-        conversion_id: row.text("conversion_id"),
-        change,
+        first: step(row, "")?,
+        change: step(row, "changed_"),
         clickid: row.text("clickid"),
         micros: row.number("revenue_micros"),
         currency: row.text("currency"),
         external_id: row.text("external_id"),
+        event: row.text("event"),
+        status_word: row.text("status_word"),
         place: kafka_place(row),
+    })
+}
+
+/// The columns of a step; none where there was no such step.
+fn step(row: &Row<'_>, prefix: &str) -> Option<Step> {
+    let name = |name: &str| format!("{prefix}{name}");
+    Some(Step {
+        outcome: row.text(&name("outcome"))?,
+        why: row.text(&name("reason")),
+        conversion_id: row.text(&name("conversion_id")),
+        campaign_id: row.number(&name("campaign_id")),
+        status: row.text(&name("status")),
+        observed: row.text(&name("observed")),
+        policy_version: row.number(&name("policy_version"))?,
     })
 }

@@ -1,11 +1,16 @@
 //! The checker's own test: a clean history is clean, and each planted fault is found.
 
+mod bodies;
+mod campaigns;
+mod clean;
 mod details;
 mod scene;
 
 use super::Fault;
-use super::evidence::Told;
-use scene::{How, Ids, NOT_FOUND, Scene, clean, duplicate_body, standard_body};
+use super::evidence::{Step, Told};
+use bodies::{NOT_FOUND, duplicate_body, standard_body};
+use clean::{Ids, clean};
+use scene::{Call, How, Scene};
 use std::time::Duration;
 
 /// Plants a fault into the clean scene; it must be found, as what it is.
@@ -46,23 +51,38 @@ fn a_resend_of_the_same_record_is_no_fault() {
 #[test]
 fn one_conversion_per_external_id_where_the_campaign_says_so() {
     let mut scene = Scene::new();
+    scene.set(18, r#"{"dedupe":"txid"}"#, "");
     scene.click("a");
-    let mut ids = Vec::new();
-    for external in [Some("x"), None, Some("y")] {
-        let id = scene.standard("a", "1", How::Directly);
-        let external = external.map(str::to_owned);
-        let place = scene.evidence.topics.postbacks.len() - 1;
-        scene.evidence.topics.postbacks[place].external_id = external.clone();
-        scene.evidence.topics.events[place].external_id = external.clone();
-        scene.stored(&id).conversion.external_id = external.clone();
-        scene.logged(&id).external_id = external.clone();
-        scene.history.recorded().postbacks[place].sent.external_id = external;
-        ids.push(id);
+    for external in ["x", "", "y"] {
+        let call = Call {
+            clickid: "a",
+            external,
+            ..Call::default()
+        };
+        scene.standard_call(&call, How::Directly);
     }
+    scene.check().assert_clean();
+    let settings = serde_json::json!({"dedupe": "click"});
+    scene.evidence.store.campaigns[0].settings = settings.clone();
+    scene.evidence.store.versions[0].settings = settings;
     let report = scene.check();
     assert!(report.has(Fault::TwoConversions) && report.has(Fault::TwoStandard));
-    scene.evidence.store.by_external_id.insert(18);
-    scene.check().assert_clean();
+}
+
+/// Nobody promised anything of a click that a foreign producer put into another partition.
+#[test]
+fn a_misplaced_click_is_left_out() {
+    let mut scene = Scene::new();
+    scene.unknown("a", "1");
+    scene.click("a");
+    let evidence = &mut scene.evidence;
+    let place = &mut evidence.store.clicks[0].place;
+    place.partition = 1 - place.partition;
+    evidence.topics.clicks[0].place = *place;
+    evidence.store.click_stats[0].key.partition = place.partition;
+    let report = scene.check();
+    report.assert_clean();
+    assert_eq!(report.looked.misplaced, 1);
 }
 
 mod losses {
@@ -192,7 +212,7 @@ mod doubles {
             scene.evidence.store.conversion_stats[0].micros += 1;
         });
         finds(Fault::ConversionStatistics, |scene, _| {
-            scene.evidence.store.conversion_stats[0].key.5 += 7;
+            scene.evidence.store.conversion_stats[0].key.partition += 7;
         });
         finds(Fault::ClickStatistics, |scene, _| {
             scene.evidence.store.click_stats[0].count += 1;
@@ -240,8 +260,8 @@ mod doubles {
     #[test]
     fn an_outcome_that_changes() {
         finds(Fault::LogDiffers, |scene, ids| {
-            scene.logged(&ids.standard).change =
-                Some(("duplicate".to_owned(), Some(ids.standard.clone())));
+            let step = scene.step("a", "duplicate", Some(&ids.standard));
+            scene.logged(&ids.standard).change = Some(step);
         });
     }
 }
@@ -337,9 +357,10 @@ mod lies {
     #[test]
     fn an_answer_that_the_log_does_not_know() {
         finds(Fault::LogDiffers, |scene, ids| {
-            let row = scene.logged(&ids.duplicate);
-            row.outcome = "click_not_found".to_owned();
-            row.conversion_id = None;
+            scene.logged(&ids.duplicate).first = Step {
+                outcome: "click_not_found".to_owned(),
+                ..Step::default()
+            };
         });
         finds(Fault::StatusDiffers, |scene, ids| {
             let Some(Told::Answer { body, .. }) = scene.evidence.statuses.get_mut(&ids.late) else {
@@ -355,7 +376,7 @@ mod lies {
             });
         });
         finds(Fault::LogDiffers, |scene, ids| {
-            scene.logged(&ids.refused).outcome = "converted".to_owned();
+            scene.logged(&ids.refused).first.outcome = "converted".to_owned();
         });
     }
 

@@ -1,8 +1,9 @@
 //! Setting campaigns: over HTTP, on the command line, and what comes of it elsewhere.
 
 use crate::body::{self, duplicate};
-use postern_tests::stack::{unique, unique_campaign};
+use postern_tests::stack::{Kind, unique, unique_campaign};
 use postern_tests::{Answer, Stack, http, on_both, wait};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 on_both!(shared:
@@ -162,6 +163,19 @@ async fn set_on_the_command_line(stack: &Stack) {
     assert_eq!(shown["attribution_window"], 30 * 24 * 60 * 60);
     assert_eq!(shown["networks"].as_array().unwrap().len(), 2);
     assert_eq!(shown["secret_set"], true);
+    // A file's last line may end as it likes; the same secret is no change.
+    let file = stack.ingress.dir.join(unique("secret"));
+    for ending in ["\r\n", ""] {
+        std::fs::write(&file, format!("0123456789abcdef{ending}")).unwrap();
+        let path = file.to_str().unwrap();
+        let said = stack.said(&["campaign", "set", &id, "--secret-file", path]);
+        assert!(!said.contains("0123456789abcdef"), "{said}");
+        let kept = json(&said);
+        assert_eq!(
+            (&kept["version"], &kept["secret_set"]),
+            (&3.into(), &true.into())
+        );
+    }
     let cleared = stack.said(&[
         "campaign",
         "set",
@@ -180,7 +194,7 @@ async fn set_on_the_command_line(stack: &Stack) {
         (&2.into(), &true.into())
     );
     let list = stack.said(&["campaign", "list"]);
-    let row = format!("{id}\t3\tactive\tevent\t\tSpring\t");
+    let row = format!("{id}\t4\tactive\tevent\t\tSpring\t");
     assert!(list.lines().any(|line| line == row), "{list}");
     let lines = stack.said(&["campaign", "list", "--json"]);
     assert!(lines.lines().map(json).any(|one| one == cleared), "{lines}");
@@ -190,6 +204,7 @@ async fn set_on_the_command_line(stack: &Stack) {
         ("--tracking-url", "ftp://shop.example/"),
         ("--dedupe", "all"),
         ("--secret-file", "/no/such/file"),
+        ("--attribution-window", "1500ms"),
     ] {
         let output = stack.command(&["campaign", "set", &id, flag, value]);
         assert!(!output.status.success(), "{flag} {value}");
@@ -231,6 +246,25 @@ async fn imported_whole_or_not_at_all(stack: &Stack) {
     assert_eq!(said.trim(), "0 new, 1 changed, 1 unchanged");
 }
 
+/// The version that the log says a postback was decided by.
+fn decided_by(stack: &Stack, answer: &Answer) -> String {
+    let id = answer.header("x-request-id").unwrap();
+    let query = format!("SELECT policy_version FROM postback_log WHERE request_id = '{id}'");
+    let mut command = if stack.kind == Kind::Embedded {
+        let mut command = Command::new("sqlite3");
+        command.args(["-readonly", "-cmd", ".timeout 10000"]);
+        command.arg(stack.ingress.dir.join("data/postern.db"));
+        command
+    } else {
+        let mut command = Command::new("psql");
+        command.args(["-X", "-A", "-t", &stack.settings["STORE__URL"], "-c"]);
+        command
+    };
+    let output = command.arg(query).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 /// A change takes effect on running consumers, is in the log with its version, and goes out on
 /// the topic without its secret.
 async fn running_processes_hear_of_it(stack: &Stack) {
@@ -242,19 +276,21 @@ async fn running_processes_hear_of_it(stack: &Stack) {
         stack.postback(&query).await
     };
     body::converted(&sale("1").await, &clickid, id, "1", "USD");
-    sale("2")
-        .await
-        .is(200, &duplicate(&clickid, id, "1", "USD"));
+    let answer = sale("2").await;
+    answer.is(200, &duplicate(&clickid, id, "1", "USD"));
+    assert_eq!(decided_by(stack, &answer), "0");
     let settings = r#"{"dedupe":"txid","secret":"0123456789abcdef","signature_check":"observe"}"#;
     campaign_of(&stack.campaign(&admin, id, Some(settings)).await);
     let changed = Instant::now();
-    wait::until("the second sale converts", async || {
+    let answer = wait::until("the second sale converts", async || {
         let answer = sale("2").await;
-        answer.json().get("note").is_none().then_some(())
+        answer.json().get("note").is_none().then_some(answer)
     })
     .await;
     let took = changed.elapsed();
     assert!(took < Duration::from_secs(5), "after {took:?}");
+    body::converted(&answer, &clickid, id, "1", "USD");
+    assert_eq!(decided_by(stack, &answer), "1");
 
     let key = id.to_string();
     let records = stack

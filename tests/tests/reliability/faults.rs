@@ -1,7 +1,7 @@
 //! Processes are killed, frozen and made to die at every place where it could hurt, while callers
 //! go on. Nothing that was answered may turn out to be untrue.
 
-use crate::{check, full, on_fleets, say};
+use crate::{check, full, on_fleets, say, set_campaigns};
 use postern_tests::Kind;
 use postern_tests::fleet::{Fleet, Who};
 use postern_tests::history::History;
@@ -73,6 +73,7 @@ impl Size {
 async fn under_load(fleet: &mut Fleet) {
     let size = Size::of_this_run();
     let history = History::new();
+    set_campaigns(fleet, 0);
     let traffic = Traffic::start(&fleet.ingresses(), &history, size.callers, size.rate);
     let beat = if full() {
         Duration::from_secs(3)
@@ -85,6 +86,7 @@ async fn under_load(fleet: &mut Fleet) {
         kill(fleet, Who::Consumer(number % 2)).await;
         tokio::time::sleep(beat).await;
     }
+    set_campaigns(fleet, 1);
     for number in 0..size.ingress_kills {
         kill(fleet, Who::Ingress(number % 2)).await;
         tokio::time::sleep(beat).await;
@@ -104,6 +106,7 @@ async fn under_load(fleet: &mut Fleet) {
     if fleet.stack.kind == Kind::Embedded {
         places.push((Who::Consumer(0), SQLITE));
     }
+    set_campaigns(fleet, 2);
     // Each place fails and dawdles now and then, for a while.
     let rough: Vec<String> = places
         .iter()

@@ -11,6 +11,7 @@
 mod click_first;
 mod faults;
 mod frozen;
+mod redirect;
 mod rescale;
 mod same_click;
 
@@ -18,7 +19,7 @@ use postern_tests::checker::{self, Evidence, Installation, Options};
 use postern_tests::fleet::Fleet;
 use postern_tests::history::History;
 use postern_tests::process::Settings;
-use postern_tests::{Kind, real};
+use postern_tests::{Kind, real, traffic};
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -60,6 +61,15 @@ macro_rules! on_fleets {
     )+};
 }
 pub(crate) use on_fleets;
+
+/// Sets the campaigns that the traffic is of; another turn changes their policies.
+fn set_campaigns(fleet: &Fleet, turn: usize) {
+    let file = fleet.stack.ingress.dir.join("campaigns.ndjson");
+    std::fs::write(&file, traffic::campaigns(turn)).unwrap();
+    fleet
+        .stack
+        .said(&["campaign", "import", file.to_str().unwrap()]);
+}
 
 /// Waits until everything is at rest, checks the history, and says what was seen.
 async fn check(fleet: &Fleet, name: &str, history: &History) {

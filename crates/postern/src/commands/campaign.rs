@@ -7,7 +7,6 @@ use crate::config::Settings;
 use crate::roles::consumer::open_store;
 use anyhow::{Context as _, bail, ensure};
 use postern_core::campaign::{Campaign, Change, FieldError, PostbackSecret, SecretChange};
-use postern_runtime::settings::Secret;
 use postern_store::{Store, StoreError};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -18,7 +17,8 @@ use std::sync::Arc;
 /// Campaigns per look into the store.
 const PAGE: i64 = 1_000;
 
-async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+/// The store, known to have this release's schema.
+pub(super) async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     let store = open_store(settings)?;
     store.check_schema().await.context("store.url")?;
     Ok(store)
@@ -85,11 +85,9 @@ fn secret(args: &SetArgs, shown: &mut Option<String>) -> anyhow::Result<SecretCh
         *shown = Some(text.clone());
         text
     } else if let Some(path) = &args.secret_file {
-        if path == Path::new("-") {
-            read_input()?.trim_end_matches(['\r', '\n']).to_owned()
-        } else {
-            Secret::from_file(path)?.expose().to_owned()
-        }
+        // What isn't UTF-8 isn't printable either, and is refused below.
+        let text = String::from_utf8_lossy(&contents(path)?).into_owned();
+        text.trim_end_matches(['\r', '\n']).to_owned()
     } else {
         return Ok(SecretChange::Keep);
     };
@@ -97,12 +95,16 @@ fn secret(args: &SetArgs, shown: &mut Option<String>) -> anyhow::Result<SecretCh
     Ok(SecretChange::Set(secret))
 }
 
-fn read_input() -> anyhow::Result<String> {
-    let mut text = String::new();
+/// What a file holds; `-` is standard input.
+fn contents(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if path != Path::new("-") {
+        return std::fs::read(path).with_context(|| path.display().to_string());
+    }
+    let mut bytes = Vec::new();
     std::io::stdin()
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .context("standard input")?;
-    Ok(text)
+    Ok(bytes)
 }
 
 /// Tells how a campaign stands, or what one of its versions said.
@@ -166,32 +168,22 @@ pub async fn list(settings: &Settings, json: bool) -> anyhow::Result<()> {
 
 /// Sets the campaigns of a file, all or none.
 pub async fn import(settings: &Settings, file: &Path) -> anyhow::Result<()> {
-    let text = if file == Path::new("-") {
-        read_input()?
-    } else {
-        std::fs::read_to_string(file).with_context(|| file.display().to_string())?
-    };
-    let (changes, wrong) = read(&text);
+    let (changes, wrong) = read(&contents(file)?);
     if !wrong.is_empty() {
         bail!("nothing was imported:\n{}", wrong.join("\n"));
     }
     let store = store(settings).await?;
-    let mut versions = HashMap::new();
-    for change in &changes {
-        let id = change.campaign_id;
-        let version = store.campaign(id).await?.map_or(0, |one| one.version);
-        versions.insert(id, version);
-    }
+    let before = versions(store.as_ref()).await?;
     let set = store
         .set_campaigns(&changes, jiff::Timestamp::now())
         .await
         .context("nothing was imported")?;
     let (mut new, mut changed, mut unchanged) = (0, 0, 0);
     for campaign in &set {
-        match versions.get(&campaign.campaign_id) {
-            Some(0) => new += 1,
+        match before.get(&campaign.campaign_id) {
+            None => new += 1,
             Some(before) if campaign.version > *before => changed += 1,
-            _ => unchanged += 1,
+            Some(_) => unchanged += 1,
         }
     }
     say(&format!(
@@ -200,18 +192,37 @@ pub async fn import(settings: &Settings, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The versions of all campaigns.
+async fn versions(store: &dyn Store) -> Result<HashMap<i64, i64>, StoreError> {
+    let mut versions = HashMap::new();
+    let mut after = 0;
+    loop {
+        let page = store.campaigns(after, PAGE).await?;
+        let Some(last) = page.last() else {
+            return Ok(versions);
+        };
+        after = last.campaign_id;
+        versions.extend(page.iter().map(|one| (one.campaign_id, one.version)));
+    }
+}
+
 /// The changes that a file asks for, and what is wrong with its lines.
-fn read(text: &str) -> (Vec<Change>, Vec<String>) {
+fn read(bytes: &[u8]) -> (Vec<Change>, Vec<String>) {
     let (mut changes, mut wrong) = (Vec::new(), Vec::new());
     let mut lines: HashMap<i64, usize> = HashMap::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        if line.trim().is_empty() {
+    for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        let object: Map<String, Value> = match serde_json::from_str(line) {
+        let object: Map<String, Value> = match serde_json::from_slice(line) {
             Ok(object) => object,
             Err(why) => {
-                wrong.push(format!("line {number}: not one JSON object: {why}"));
+                // It says where within the line, as if that were the whole.
+                let (column, why) = (why.column(), why.to_string());
+                let why = why.split(" at line ").next().unwrap_or_default();
+                wrong.push(format!(
+                    "line {number}: not one JSON object: {why} (column {column})"
+                ));
                 continue;
             }
         };
@@ -238,8 +249,9 @@ mod tests {
 
     #[test]
     fn every_broken_line_is_named() {
-        let text = "{\"campaign_id\":1,\"dedupe\":\"txid\"}\n\nnot json\n{\"campaign_id\":2,\
-                    \"networks\":[\"x\"]}\n{\"name\":\"nobody\"}\n{\"campaign_id\":1}\n[]\n";
+        let text = b"{\"campaign_id\":1,\"dedupe\":\"txid\"}\r\n \r\nnot json\n{\"campaign_id\":2,\
+                    \"networks\":[\"x\"]}\n{\"name\":\"nobody\"}\n{\"campaign_id\":1}\n[]\n\
+                    {\"campaign_id\":3,\"name\":\"\xff\"}\n{\"campaign_id\":4}{}";
         let (changes, wrong) = read(text);
         assert_eq!(changes.len(), 1);
         let starts = [
@@ -248,11 +260,15 @@ mod tests {
             "line 5: campaign_id",
             "line 6",
             "line 7",
+            "line 8",
+            "line 9",
         ];
         assert_eq!(wrong.len(), starts.len(), "{wrong:?}");
         for (line, start) in wrong.iter().zip(starts) {
             assert!(line.starts_with(start), "{line}");
         }
         assert!(wrong[3].contains("line 1"), "{wrong:?}");
+        // Lines are counted once.
+        assert!(!wrong[0].contains("at line"), "{wrong:?}");
     }
 }

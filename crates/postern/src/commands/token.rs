@@ -1,14 +1,21 @@
 //! `postern token`: who may set campaigns.
 
+use super::campaign::store;
 use super::say;
 use crate::config::Settings;
-use crate::roles::consumer::open_store;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use postern_store::{AccessToken, TokenRole};
+
+/// Bytes of the name of a token's owner.
+const NAME_BYTES: usize = 255;
 
 /// `postern token create --admin`: shows a new token, this once.
 pub async fn create(settings: &Settings, name: &str) -> anyhow::Result<()> {
-    let store = open_store(settings)?;
+    ensure!(
+        name.len() <= NAME_BYTES && !name.chars().any(char::is_control),
+        "--name: must be a text of at most {NAME_BYTES} bytes without control characters"
+    );
+    let store = store(settings).await?;
     let mut random = [0; 32];
     getrandom::fill(&mut random)
         .map_err(|error| anyhow::anyhow!("no random bytes for a token: {error}"))?;

@@ -44,6 +44,16 @@ fn refusals_name_the_key() {
             "clicks.token_file",
         ),
         (
+            "[clicks]\nredirect_timeout = \"9ms\"",
+            Role::Ingress,
+            "clicks.redirect_timeout",
+        ),
+        (
+            "[clicks]\nredirect_timeout = \"11s\"",
+            Role::Ingress,
+            "clicks.redirect_timeout",
+        ),
+        (
             "[clicks]\ntoken_file = \"/nowhere\"",
             Role::Ingress,
             "clicks.token_file",

@@ -53,6 +53,7 @@ pub fn publish_campaigns(
 ) -> anyhow::Result<Arc<Notify>> {
     let changed = Arc::new(Notify::new());
     let publisher = Publisher::new(connection, store, changed.clone(), &app.metrics)?;
+    app.watch_producer("campaigns producer", publisher.producer());
     app.lifecycle
         .spawn(Stage::Workers, "campaigns", |stop| async move {
             publisher.run(stop).await;

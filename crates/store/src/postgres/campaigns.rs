@@ -31,13 +31,18 @@ const LOCK: &str = "\
 SELECT campaign_id, version, settings::text, secret FROM campaigns
  WHERE campaign_id = ANY($1) ORDER BY campaign_id FOR UPDATE";
 
+/// All at once: an import has thousands, and a round trip for each would take too long.
 const SET: &str = "\
-UPDATE campaigns SET version = $2, settings = $3::text::json, secret = $4
- WHERE campaign_id = $1";
+UPDATE campaigns AS c SET version = t.version, settings = t.settings::json, secret = t.secret
+  FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[])
+    AS t(campaign_id, version, settings, secret)
+ WHERE c.campaign_id = t.campaign_id";
 
 const KEEP: &str = "\
 INSERT INTO campaign_versions (campaign_id, version, settings, secret_set, changed_at)
-VALUES ($1, $2, $3::text::json, $4, $5)";
+SELECT campaign_id, version, settings::json, secret IS NOT NULL, $5
+  FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[])
+    AS t(campaign_id, version, settings, secret)";
 
 /// Rows that another publisher holds are its own.
 const UNPUBLISHED: &str = "\
@@ -109,19 +114,26 @@ pub(super) async fn set(
     let ids: Vec<i64> = changes.iter().map(|change| change.campaign_id).collect();
     lease.batch_execute(BEGIN).await.map_err(error::of)?;
     execute(lease, CREATE, &[&ids]).await?;
+    let rows = lease.rows(LOCK, &[&ids]).await?;
     let mut campaigns = Vec::with_capacity(changes.len());
-    for (row, change) in lease.rows(LOCK, &[&ids]).await?.iter().zip(changes) {
+    let (mut ids, mut versions, mut settings, mut secrets) = (vec![], vec![], vec![], vec![]);
+    for (row, change) in rows.iter().zip(changes) {
         let before = campaign(row)?;
         let after = parts::apply(&before, change)?;
         if after.version > before.version {
-            let settings = parts::write_settings(&after.settings);
-            let secret = after.secret.as_ref().map(|secret| secret.expose());
-            let (id, version) = (after.campaign_id, after.version);
-            execute(lease, SET, &[&id, &version, &settings, &secret]).await?;
-            let signed = secret.is_some();
-            execute(lease, KEEP, &[&id, &version, &settings, &signed, &at]).await?;
+            ids.push(after.campaign_id);
+            versions.push(after.version);
+            settings.push(parts::write_settings(&after.settings));
+            let secret = after.secret.as_ref();
+            secrets.push(secret.map(|secret| secret.expose().to_owned()));
         }
         campaigns.push(after);
+    }
+    if !ids.is_empty() {
+        let set: [&(dyn ToSql + Sync); 4] = [&ids, &versions, &settings, &secrets];
+        execute(lease, SET, &set).await?;
+        let kept: [&(dyn ToSql + Sync); 5] = [&ids, &versions, &settings, &secrets, &at];
+        execute(lease, KEEP, &kept).await?;
     }
     lease.batch_execute("COMMIT").await.map_err(error::of)?;
     Ok(campaigns)

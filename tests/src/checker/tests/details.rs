@@ -1,6 +1,7 @@
 //! Faults that more than one rule finds: each rule by the words that it says it with.
 
-use super::scene::{Ids, Scene, clean};
+use super::clean::{Ids, clean};
+use super::scene::Scene;
 use crate::checker::Fault;
 use crate::checker::evidence::{Sum, Told, Waiting};
 
@@ -30,14 +31,14 @@ fn of_topics_and_log() {
         records.retain(|one| one.clickid != "c");
     });
     says(Fault::LogDiffers, "was decided again", |scene, ids| {
-        scene.logged(&ids.standard).change =
-            Some(("converted".to_owned(), Some(ids.standard.clone())));
+        let step = scene.step("a", "converted", Some(&ids.standard));
+        scene.logged(&ids.standard).change = Some(step);
     });
     says(Fault::LogDiffers, "the log has come to", |scene, ids| {
-        scene.logged(&ids.duplicate).conversion_id = Some(ids.queued.clone());
+        scene.logged(&ids.duplicate).first.conversion_id = Some(ids.queued.clone());
     });
     says(Fault::LogDiffers, "answered Duplicate", |scene, ids| {
-        scene.logged(&ids.duplicate).outcome = "converted".to_owned();
+        scene.logged(&ids.duplicate).first.outcome = "converted".to_owned();
     });
     says(Fault::NotLogged, "answered ClickNotFound", |scene, ids| {
         let records = &mut scene.evidence.topics.postbacks;
@@ -63,7 +64,7 @@ fn of_conversions() {
         },
     );
     says(Fault::NotTheFirst, "found no room", |scene, ids| {
-        scene.logged(&ids.late).reason = Some("unmatched_full".to_owned());
+        scene.logged(&ids.late).first.why = Some("unmatched_full".to_owned());
     });
 }
 
@@ -95,7 +96,7 @@ fn of_sums() {
     says(Fault::ClickStatistics, "nothing is stored", |scene, _| {
         let sums = &mut scene.evidence.store.click_stats;
         let mut key = sums[0].key.clone();
-        key.0 = 99;
+        key.campaign_id = 99;
         sums.push(Sum {
             key,
             ..sums[0].clone()

@@ -192,6 +192,7 @@ impl Counted {
                     "converted" => "converted_late",
                     "updated" => "updated_late",
                     "forbidden" => "forbidden_late",
+                    "click_expired" => "click_expired_late",
                     _ => "duplicate_late",
                 })
                 .or_default() += 1;

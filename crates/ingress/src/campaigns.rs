@@ -87,7 +87,7 @@ impl CampaignReader {
         metrics: IngressMetrics,
     ) -> Result<Self, KafkaError> {
         Ok(Self {
-            tail: Tail::new(connection, "campaigns", CAMPAIGNS)?,
+            tail: Tail::whole(connection, "campaigns", CAMPAIGNS)?,
             campaigns,
             metrics,
         })

@@ -19,7 +19,6 @@ use prometheus::IntCounterVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// Bytes of a subid that go into the tracking URL.
@@ -150,16 +149,13 @@ impl Ingress {
                 return;
             }
         };
-        let told = follow(delivery, Arc::clone(&self.patience));
         failpoint!("ingress.click", |_| ());
         let wait = if self.patience.waits() {
             self.config.redirect_timeout
         } else {
             Duration::ZERO
         };
-        if !matches!(tokio::time::timeout(wait, told).await, Ok(Ok(()))) {
-            self.patience.missed();
-        }
+        settle(delivery, wait, &self.patience).await;
     }
 
     fn visit(&self, query: &str) -> Result<Visit, Answer> {
@@ -251,27 +247,32 @@ impl Visit {
     }
 }
 
-/// Sees to it that a click's end is counted, whether its visitor waits for it, was sent on, or has
-/// hung up, which ends everything that is done for him. As many are followed at most as the
-/// producer's queue holds. Gives what tells the visitor of the acknowledgement; without one it
-/// closes.
-fn follow<T>(
+/// Waits for a click's acknowledgement; where `wait` isn't long enough, a task of its own counts
+/// what becomes of it. There are as many of these at most as the producer's queue holds, and they
+/// end with its delivery timeout.
+async fn settle<T>(
     delivery: impl Future<Output = Result<T, PublishError>> + Send + 'static,
-    patience: Arc<Patience>,
-) -> oneshot::Receiver<()> {
-    let (tell, told) = oneshot::channel();
-    tokio::spawn(async move {
-        match delivery.await {
-            Ok(_) if tell.is_closed() => patience.acknowledged("late"),
-            Ok(_) => {
-                patience.acknowledged("acknowledged");
-                // One who leaves at this very moment was still there.
-                let _ = tell.send(());
-            }
-            Err(error) => patience.lost(&error.to_string()),
+    wait: Duration,
+    patience: &Arc<Patience>,
+) {
+    let mut delivery = Box::pin(delivery);
+    match tokio::time::timeout(wait, &mut delivery).await {
+        Ok(Ok(_)) => patience.acknowledged("acknowledged"),
+        Ok(Err(error)) => {
+            patience.missed();
+            patience.lost(&error.to_string());
         }
-    });
-    told
+        Err(_) => {
+            patience.missed();
+            let patience = Arc::clone(patience);
+            tokio::spawn(async move {
+                match delivery.await {
+                    Ok(_) => patience.acknowledged("late"),
+                    Err(error) => patience.lost(&error.to_string()),
+                }
+            });
+        }
+    }
 }
 
 /// 128 random bits: an id that nobody can guess.
@@ -342,21 +343,19 @@ mod tests {
         let (patience, count) = patience();
         let ends = || (count("acknowledged"), count("late"), count("lost"));
         let wait = Duration::from_millis(500);
-        let told = follow(kafka(400, Ok(())), Arc::clone(&patience));
-        assert!(tokio::time::timeout(wait, told).await.unwrap().is_ok());
+        settle(kafka(400, Ok(())), wait, &patience).await;
         assert_eq!(ends(), (1, 0, 0));
-        // Sent on, and acknowledged later.
-        let told = follow(kafka(600, Ok(())), Arc::clone(&patience));
-        assert!(tokio::time::timeout(wait, told).await.is_err());
-        tokio::time::sleep(wait).await;
-        assert_eq!(ends(), (1, 1, 0));
-        // Refused by Kafka while the visitor waits, and after he has hung up.
         let refused = || Err(PublishError::QueueFull);
-        let told = follow(kafka(100, refused()), Arc::clone(&patience));
-        assert!(tokio::time::timeout(wait, told).await.unwrap().is_err());
-        drop(follow(kafka(100, refused()), Arc::clone(&patience)));
-        tokio::time::sleep(wait).await;
-        assert_eq!(ends(), (1, 1, 2));
+        settle(kafka(400, refused()), wait, &patience).await;
+        assert_eq!(ends(), (1, 0, 1));
+        // What comes after the visitor was sent on.
+        let started = Instant::now();
+        settle(kafka(600, Ok(())), wait, &patience).await;
+        settle(kafka(600, refused()), wait, &patience).await;
+        settle(kafka(600, Ok(())), Duration::ZERO, &patience).await;
+        assert_eq!(started.elapsed(), 2 * wait);
+        tokio::time::sleep(2 * wait).await;
+        assert_eq!(ends(), (1, 2, 2));
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl VerdictReader {
         metrics: IngressMetrics,
     ) -> Result<Self, KafkaError> {
         Ok(Self {
-            tail: Tail::new(connection, "verdicts", VERDICTS)?,
+            tail: Tail::latest(connection, "verdicts", VERDICTS)?,
             pending,
             reply,
             metrics,

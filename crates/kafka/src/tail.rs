@@ -16,19 +16,38 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Makes the consumer; [`Self::start`] sets it on its partition.
+    /// A consumer for the records to come; [`Self::start`] sets it on its partition. What was
+    /// missed beyond retention is of no use to anyone any more, and is skipped.
     ///
     /// # Errors
     ///
     /// [`KafkaError::Config`] where librdkafka refuses the options.
-    pub fn new(connection: &Connection, name: &str, topic: &str) -> Result<Self, KafkaError> {
+    pub fn latest(connection: &Connection, name: &str, topic: &str) -> Result<Self, KafkaError> {
+        Self::new(connection, name, topic, "latest")
+    }
+
+    /// A consumer for all records; [`Self::start_from_first`] sets it on its partition. Where
+    /// its position is lost, it reads all of them once more.
+    ///
+    /// # Errors
+    ///
+    /// [`KafkaError::Config`] where librdkafka refuses the options.
+    pub fn whole(connection: &Connection, name: &str, topic: &str) -> Result<Self, KafkaError> {
+        Self::new(connection, name, topic, "earliest")
+    }
+
+    fn new(
+        connection: &Connection,
+        name: &str,
+        topic: &str,
+        reset: &str,
+    ) -> Result<Self, KafkaError> {
         let consumer = connection
             .config(name)
             // Without group and commits: the id is only there because librdkafka wants one.
             .set("group.id", "postern-tail")
             .set("enable.auto.commit", "false")
-            // What was missed beyond retention is of no use to anyone any more.
-            .set("auto.offset.reset", "latest")
+            .set("auto.offset.reset", reset)
             .set("isolation.level", "read_committed")
             .set("fetch.wait.max.ms", millis(connection.fetch_wait()))
             .set_log_level(RDKafkaLogLevel::Warning)

@@ -1,6 +1,7 @@
 //! A visitor's click is there for the postback that is sent the moment his redirect arrives.
 
 use crate::{full, on_fleets, say};
+use postern_tests::Kind;
 use postern_tests::fleet::Fleet;
 use postern_tests::history::{History, Sent};
 use postern_tests::http::Connection;
@@ -111,7 +112,8 @@ async fn redirects_at_a_rate(fleet: &mut Fleet) {
         at(50),
         at(99)
     ));
-    if full() {
+    // The embedded broker acknowledges later.
+    if full() && fleet.stack.kind == Kind::Real {
         assert!(at(50) < Duration::from_millis(10), "p50 {:?}", at(50));
     }
 }

@@ -4,7 +4,7 @@
 use super::{Activity, Campaign, Dedupe, Mode, PostbackSecret, Settings, TrackingUrl};
 use crate::currency::Currency;
 use crate::status::Status;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 
@@ -30,7 +30,7 @@ impl FieldError {
     #[must_use]
     pub fn new(field: &str, message: impl std::fmt::Display) -> Self {
         Self {
-            field: field.to_owned(),
+            field: shortened(field),
             message: message.to_string(),
         }
     }
@@ -120,6 +120,15 @@ impl Change {
 /// What stands beside the settings. `secret_set` is what a campaign that was read says of its
 /// secret: it may be sent back as it came.
 const FRAME: [&str; 4] = ["campaign_id", "version", "secret", "secret_set"];
+
+/// As much of somebody's text as is needed to find it again.
+fn shortened(text: &str) -> String {
+    const CHARACTERS: usize = 80;
+    match text.char_indices().nth(CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
 
 fn bad_id() -> FieldError {
     FieldError::new("campaign_id", "must be an integer above 0")
@@ -263,8 +272,24 @@ pub fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     text.parse::<IpNet>()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map(|network| network.trunc())
-        .map_err(|_| format!("{text:?} is neither an address nor a network like 192.0.2.0/24"))
+        .map(|network| canonical(network.trunc()))
+        .map_err(|_| {
+            let text = shortened(text);
+            format!("{text:?} is neither an address nor a network like 192.0.2.0/24")
+        })
+}
+
+/// IPv4 in IPv6's clothes is IPv4, as callers' addresses are.
+fn canonical(network: IpNet) -> IpNet {
+    const MAPPED: u8 = 96;
+    if let IpAddr::V4(address) = network.addr().to_canonical()
+        && let Some(prefix) = network.prefix_len().checked_sub(MAPPED)
+        && network.addr().is_ipv6()
+        && let Ok(network) = Ipv4Net::new(address, prefix)
+    {
+        return IpNet::V4(network);
+    }
+    network
 }
 
 struct Field<'a> {
@@ -287,7 +312,7 @@ impl Field<'_> {
             Some(Ok(value)) => Ok(Some(value)),
             Some(Err(message)) => Err(FieldError::new(self.name, message)),
             None => {
-                let shown: String = value.to_string().chars().take(80).collect();
+                let shown = shortened(&value.to_string());
                 let message = format!("{shown} can't be used: must be {wanted}");
                 Err(FieldError::new(self.name, message))
             }
@@ -422,6 +447,25 @@ mod tests {
         }
         let error = Change::read(&Map::new(), None).unwrap_err();
         assert!(error.to_string().contains("missing"));
+    }
+
+    #[test]
+    fn networks_are_canonical_and_bad_ones_are_quoted_short() {
+        for (text, expected) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            (" 192.0.2.7/24", "192.0.2.0/24"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::/0", "::/0"),
+            ("2001:db8::1", "2001:db8::1/128"),
+        ] {
+            assert_eq!(network(text).unwrap().to_string(), expected, "{text}");
+        }
+        let error = network(&"é".repeat(5_000)).unwrap_err();
+        assert!(error.len() < 300, "{error}");
+        let error = FieldError::new(&"x".repeat(5_000), "is not a setting");
+        assert!(error.to_string().len() < 150, "{error}");
     }
 
     #[test]

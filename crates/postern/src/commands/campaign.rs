@@ -24,8 +24,13 @@ pub(super) async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>>
     Ok(store)
 }
 
-fn print(campaign: &Campaign) {
-    show_json(Value::Object(campaign.to_json()));
+/// `secret` is shown where it was just made.
+fn print(campaign: &Campaign, secret: Option<&str>) {
+    let mut object = campaign.to_json();
+    if let Some(secret) = secret {
+        object.insert("secret".to_owned(), secret.into());
+    }
+    show_json(Value::Object(object));
 }
 
 fn show_json(value: Value) {
@@ -51,9 +56,8 @@ pub async fn set(settings: &Settings, args: &SetArgs) -> anyhow::Result<()> {
         let set = store.set_campaigns(&[change], jiff::Timestamp::now()).await;
         match set {
             Ok(campaigns) => {
-                campaigns.iter().for_each(print);
-                if let Some(secret) = shown {
-                    say(&format!("secret: {secret}"));
+                for campaign in &campaigns {
+                    print(campaign, shown.as_deref());
                 }
                 return Ok(());
             }
@@ -114,7 +118,7 @@ pub async fn show(settings: &Settings, id: i64, version: Option<i64>) -> anyhow:
         bail!("campaign {id}: nobody set it, it goes by the defaults");
     };
     let Some(version) = version.filter(|version| *version != campaign.version) else {
-        print(&campaign);
+        print(&campaign, None);
         return Ok(());
     };
     let versions = store.campaign_versions(id).await?;
@@ -145,7 +149,10 @@ pub async fn list(settings: &Settings, json: bool) -> anyhow::Result<()> {
         for campaign in &page {
             after = campaign.campaign_id;
             if json {
-                say(&Value::Object(campaign.to_json()).to_string());
+                let mut object = campaign.to_json();
+                // Elsewhere it is at another one.
+                object.remove("version");
+                say(&Value::Object(object).to_string());
                 continue;
             }
             let set = &campaign.settings;

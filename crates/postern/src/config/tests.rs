@@ -89,10 +89,42 @@ fn refusals_name_the_key() {
             Role::Ingress,
             "revenue.invalid",
         ),
+        (
+            "[status.words]\nlead = \"fine\"",
+            Role::Ingress,
+            "status.words.lead",
+        ),
+        (
+            // 65 bytes
+            "[status.words]\nxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx \
+             = \"approved\"",
+            Role::Ingress,
+            "status.words: the status word",
+        ),
     ] {
         let message = refused(toml, role);
         assert!(message.contains(key), "{toml}: {message}");
     }
+}
+
+#[test]
+fn status_words_are_added_to_the_common_ones() {
+    use postern_core::request::{Incoming, understand};
+    let toml = "[status.words]\nlead = \"approved\"\ndepot = \"pending\"";
+    let settings = checked(toml, Role::Ingress).unwrap();
+    let status = |word: &str| {
+        let query = format!("clickid=a&status={word}");
+        let incoming = Incoming {
+            query: query.as_bytes(),
+            body: None,
+        };
+        let fields = understand(&incoming, &settings.ingress.rules).unwrap();
+        fields.status.unwrap().status.map(|status| status.word())
+    };
+    assert_eq!(status("LEAD"), Some("approved"));
+    assert_eq!(status("depot"), Some("pending"));
+    assert_eq!(status("trash"), Some("rejected"));
+    assert_eq!(status("nothing"), None);
 }
 
 #[test]

@@ -169,6 +169,8 @@ A click, as the ad server announces it:
   curl -H 'Authorization: Bearer {token}' -d '{{"clickid":"abc123","campaign_id":18}}' 'http://{reachable}/v1/clicks'
 Its conversion, as the advertiser reports it:
   curl 'http://{reachable}/v1/postback.php?clickid=abc123&revenue=1.20'
+A token for setting campaigns over HTTP:
+  postern token create --admin
 
 "#
     );

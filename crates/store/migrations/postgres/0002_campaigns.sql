@@ -21,6 +21,10 @@ CREATE TABLE campaign_versions (
     PRIMARY KEY (campaign_id, version)
 );
 
+-- When earlier versions were set isn't known; the log names the present one.
+INSERT INTO campaign_versions (campaign_id, version, settings, secret_set, changed_at)
+SELECT campaign_id, version, settings, false, now() FROM campaigns;
+
 -- For people who look into the store.
 CREATE VIEW campaign_settings AS
 SELECT campaign_id, version, settings ->> 'advertiser' AS advertiser, settings ->> 'name' AS name,

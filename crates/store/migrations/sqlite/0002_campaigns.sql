@@ -28,6 +28,9 @@ CREATE TABLE campaign_versions (
     PRIMARY KEY (campaign_id, version)
 ) STRICT, WITHOUT ROWID;
 
+INSERT INTO campaign_versions (campaign_id, version, settings, secret_set, changed_at)
+SELECT campaign_id, version, settings, 0, unixepoch() * 1000000 FROM campaigns;
+
 CREATE VIEW campaign_settings AS
 SELECT campaign_id, version, settings ->> 'advertiser' AS advertiser, settings ->> 'name' AS name,
        settings ->> 'status' AS status, settings ->> 'dedupe' AS dedupe,

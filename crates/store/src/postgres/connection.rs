@@ -247,29 +247,43 @@ impl<'a> Flight<'a> {
         }));
     }
 
-    /// Sends all, then waits for all. The first error, in order, is what comes back; a statement
-    /// that can't even be sent keeps those after it from being sent, so that a `COMMIT` at the
-    /// end never commits a part.
-    pub(super) async fn land(mut self) -> Result<(), StoreError> {
-        let mut pending: Vec<Option<Step<'a>>> = self.steps.drain(..).map(Some).collect();
-        poll_fn(|context| {
-            let mut waiting = false;
-            for slot in &mut pending {
-                let Some(step) = slot else { continue };
-                match step.as_mut().poll(context) {
-                    Poll::Pending => waiting = true,
-                    Poll::Ready(Ok(())) => *slot = None,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                }
-            }
-            if waiting {
-                Poll::Pending
-            } else {
-                Poll::Ready(Ok(()))
-            }
-        })
-        .await
+    /// Sends all, then waits for all. The first error, in order, is what comes back.
+    pub(super) async fn land(self) -> Result<(), StoreError> {
+        in_order(self.steps).await
     }
+}
+
+/// Runs the steps together, each polled after those before it. The first error in order is what
+/// comes back: later ones are its consequences, whichever is noticed first. A step that fails
+/// keeps those after it from being polled, so that a `COMMIT` at the end is never sent where a
+/// statement before it couldn't be.
+async fn in_order(mut steps: Vec<Step<'_>>) -> Result<(), StoreError> {
+    let mut done = vec![false; steps.len()];
+    let mut failed: Option<StoreError> = None;
+    poll_fn(|context| {
+        let mut waiting = false;
+        for (index, step) in steps.iter_mut().enumerate() {
+            if done[index] {
+                continue;
+            }
+            match step.as_mut().poll(context) {
+                Poll::Pending => waiting = true,
+                Poll::Ready(Ok(())) => done[index] = true,
+                Poll::Ready(Err(error)) if waiting => {
+                    failed = Some(error);
+                    // Only those before it are of interest now.
+                    done[index..].fill(true);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+        if waiting {
+            return Poll::Pending;
+        }
+        Poll::Ready(failed.take().map_or(Ok(()), Err))
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -277,6 +291,7 @@ impl<'a> Flight<'a> {
 mod tests {
     use super::*;
     use crate::StoreError;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn the_url_is_never_shown() {
@@ -291,6 +306,46 @@ mod tests {
             assert!(matches!(error, StoreError::Config(_)), "{url}");
             assert!(!error.to_string().contains("postern:s3cret"), "{error}");
         }
+    }
+
+    /// Fails, or not, when it is polled for the `ready`th time.
+    fn step<'a>(
+        ready: usize,
+        error: Option<&'static str>,
+        polls: &'a AtomicUsize,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'a {
+        let mut count = 0;
+        poll_fn(move |context| {
+            polls.fetch_add(1, Ordering::Relaxed);
+            count += 1;
+            if count < ready {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(error.map_or(Ok(()), |why| Err(StoreError::Topics(why.to_owned()))))
+        })
+    }
+
+    #[tokio::test]
+    async fn the_first_error_in_order_is_told() {
+        let first = async |steps: [(usize, Option<&'static str>); 3]| {
+            let polls: [_; 3] = std::array::from_fn(|_| AtomicUsize::new(0));
+            let futures = steps.iter().zip(&polls);
+            let futures = futures.map(|((ready, error), polls)| step(*ready, *error, polls));
+            let error = in_order(futures.map(|one| Box::pin(one) as Step<'_>).collect()).await;
+            (
+                error.map_err(|error| error.to_string()),
+                polls[2].load(Ordering::Relaxed),
+            )
+        };
+        assert_eq!(first([(3, None), (1, None), (2, None)]).await, (Ok(()), 2));
+        // Noticed in another order.
+        let found = first([(3, Some("cause")), (1, Some("consequence")), (1, None)]).await;
+        assert_eq!(found, (Err("cause".to_owned()), 0));
+        let found = first([(3, None), (1, Some("cause")), (1, Some("consequence"))]).await;
+        assert_eq!(found, (Err("cause".to_owned()), 0));
+        let found = first([(1, Some("cause")), (1, None), (1, None)]).await;
+        assert_eq!(found, (Err("cause".to_owned()), 0));
     }
 
     #[tokio::test]

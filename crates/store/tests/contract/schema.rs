@@ -144,6 +144,8 @@ pub async fn rows_of_the_first_schema_are_taken_over(database: &Database) {
         (campaign.version, campaign.settings.dedupe),
         (3, Dedupe::Txid)
     );
+    let versions = database.store.campaign_versions(7).await.unwrap();
+    assert_eq!((versions.len(), versions[0].version), (1, 3));
     let lookup = Lookup {
         request_ids: vec![request(1), request(2)],
         clickids: vec![clickid("a")],

@@ -262,6 +262,14 @@ impl Stack {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Sets campaigns, a JSON object per line, as an operator would.
+    #[track_caller]
+    pub fn import(&self, lines: &str) {
+        let file = self.ingress.dir.join(unique("campaigns"));
+        std::fs::write(&file, lines).unwrap();
+        self.said(&["campaign", "import", &file.to_string_lossy()]);
+    }
+
     /// A new admin token.
     #[must_use]
     pub fn admin_token(&self) -> String {

@@ -2,6 +2,7 @@
 //! change.
 
 use crate::metrics::IngressMetrics;
+use crate::verdicts::patiently;
 use postern_core::record::DecodeError;
 use postern_core::record::campaign::CampaignRecord;
 use postern_kafka::{CAMPAIGNS, Connection, KafkaError, Tail};
@@ -98,19 +99,12 @@ impl CampaignReader {
     pub fn run(
         &self,
         stop: &CancellationToken,
-        mut waiting: impl FnMut(&KafkaError),
+        waiting: impl FnMut(&KafkaError),
         ready: impl FnOnce(),
     ) {
-        const PATIENCE: Duration = Duration::from_secs(5);
-        let (first, end) = loop {
-            match self.tail.start_from_first(PARTITION, PATIENCE) {
-                Ok(ends) => break ends,
-                Err(_) if stop.is_cancelled() => return,
-                Err(error) => {
-                    waiting(&error);
-                    std::thread::sleep(Duration::from_millis(500));
-                }
-            }
+        let start = |patience| self.tail.start_from_first(PARTITION, patience);
+        let Some((first, end)) = patiently(stop, waiting, start) else {
+            return;
         };
         let mut ready = Some(ready);
         let mut next = Some(first);

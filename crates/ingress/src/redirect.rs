@@ -13,7 +13,6 @@ use postern_core::ids::ClickId;
 use postern_core::record::campaign::CampaignRecord;
 use postern_core::record::click::{Click, MAX_LABEL_BYTES};
 use postern_core::request::query::{ParsedQuery, parse_str};
-use postern_failpoint::failpoint;
 use postern_kafka::PublishError;
 use prometheus::IntCounterVec;
 use std::sync::Arc;
@@ -149,7 +148,6 @@ impl Ingress {
                 return;
             }
         };
-        failpoint!("ingress.click", |_| ());
         let wait = if self.patience.waits() {
             self.config.redirect_timeout
         } else {

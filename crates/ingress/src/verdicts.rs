@@ -58,16 +58,11 @@ impl VerdictReader {
     pub fn run(
         &self,
         stop: &CancellationToken,
-        mut waiting: impl FnMut(&KafkaError),
+        waiting: impl FnMut(&KafkaError),
         ready: impl FnOnce(),
     ) {
-        const PATIENCE: Duration = Duration::from_secs(5);
-        while let Err(error) = self.start(PATIENCE) {
-            if stop.is_cancelled() {
-                return;
-            }
-            waiting(&error);
-            std::thread::sleep(Duration::from_millis(500));
+        if patiently(stop, waiting, |patience| self.start(patience)).is_none() {
+            return;
         }
         ready();
         while !stop.is_cancelled() {
@@ -99,5 +94,22 @@ impl VerdictReader {
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "a verdict record can't be read"),
         }
+    }
+}
+
+/// Tries until it works, with a bound for each attempt; `waiting` hears of those that didn't.
+/// `None` where the process stops. Blocks the thread.
+pub(crate) fn patiently<T>(
+    stop: &CancellationToken,
+    mut waiting: impl FnMut(&KafkaError),
+    attempt: impl Fn(Duration) -> Result<T, KafkaError>,
+) -> Option<T> {
+    loop {
+        match attempt(Duration::from_secs(5)) {
+            Ok(value) => return Some(value),
+            Err(_) if stop.is_cancelled() => return None,
+            Err(error) => waiting(&error),
+        }
+        std::thread::sleep(Duration::from_millis(500));
     }
 }

@@ -1,7 +1,6 @@
 //! What a campaign asks for: statuses, events, windows, callers, and changes of its policy.
 
 use crate::body::{self, duplicate};
-use postern_tests::checker::Installation;
 use postern_tests::stack::{unique, unique_campaign};
 use postern_tests::{Answer, Stack, on_both};
 use std::path::Path;
@@ -25,13 +24,10 @@ fn campaign(stack: &Stack, settings: &str, secret: Option<&str>) -> i64 {
 }
 
 fn set(stack: &Stack, id: i64, settings: &str, secret: Option<&str>) {
-    let secret = secret.map_or("NULL".to_owned(), |secret| format!("'{secret}'"));
-    Installation::from(stack).store.execute(&format!(
-        "INSERT INTO campaigns (campaign_id, version, settings, secret) \
-         VALUES ({id}, 1, '{settings}', {secret}) \
-         ON CONFLICT (campaign_id) DO UPDATE SET version = campaigns.version + 1, \
-         settings = excluded.settings, secret = excluded.secret"
-    ));
+    let mut campaign: serde_json::Value = serde_json::from_str(settings).unwrap();
+    campaign["campaign_id"] = id.into();
+    campaign["secret"] = secret.into();
+    stack.import(&campaign.to_string());
 }
 
 async fn click(stack: &Stack, campaign: i64) -> String {

@@ -64,11 +64,7 @@ pub(crate) use on_fleets;
 
 /// Sets the campaigns that the traffic is of; another turn changes their policies.
 fn set_campaigns(fleet: &Fleet, turn: usize) {
-    let file = fleet.stack.ingress.dir.join("campaigns.ndjson");
-    std::fs::write(&file, traffic::campaigns(turn)).unwrap();
-    fleet
-        .stack
-        .said(&["campaign", "import", file.to_str().unwrap()]);
+    fleet.stack.import(&traffic::campaigns(turn));
 }
 
 /// Waits until everything is at rest, checks the history, and says what was seen.

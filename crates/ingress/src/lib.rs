@@ -3,7 +3,6 @@
 //! It holds no state beyond the requests that wait. What it answers with 200 or 202 has been
 //! acknowledged by Kafka or decided by a consumer; it never decides anything itself.
 
-mod address;
 mod breaker;
 mod campaigns;
 mod clicks;

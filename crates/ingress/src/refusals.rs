@@ -10,7 +10,8 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use postern_core::record::reject::Reject;
 use postern_kafka::{Message, Producer, REJECTS};
-use std::net::{IpAddr, Ipv6Addr};
+use postern_runtime::http::address;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -44,7 +45,11 @@ impl Refusals {
 
     /// Publishes the refusal, unless a cap is reached, and waits for the acknowledgement.
     pub(crate) async fn log(&self, address: IpAddr, reject: &Reject) {
-        let result = if self.per_address.check_key(&network(address)).is_err() {
+        let result = if self
+            .per_address
+            .check_key(&address::network(address))
+            .is_err()
+        {
             Err("address_cap")
         } else if self.total.check().is_err() {
             Err("total_cap")
@@ -72,17 +77,6 @@ impl Refusals {
         match tokio::time::timeout(self.wait, delivery).await {
             Ok(Ok(_)) => Ok(()),
             _ => Err("not_published"),
-        }
-    }
-}
-
-/// An IPv6 caller commands a /64, so that is what is counted.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
     }
 }

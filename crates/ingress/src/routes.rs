@@ -1,6 +1,5 @@
 //! Which request goes where, and what every answer has in common.
 
-use crate::address;
 use crate::breaker::Breaker;
 use crate::campaigns::Campaigns;
 use crate::config::IngressConfig;
@@ -17,7 +16,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use postern_core::answer;
 use postern_core::ids::RequestId;
 use postern_kafka::Producer;
-use postern_runtime::http::{Handler, Refusal, json};
+use postern_runtime::http::{Handler, Refusal, address, json};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -268,6 +267,8 @@ impl Ingress {
 }
 
 impl Handler for Ingress {
+    type Body = Full<Bytes>;
+
     async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
         self.dispatch(request, peer).await
     }

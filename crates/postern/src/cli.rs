@@ -87,14 +87,42 @@ pub enum CampaignCommand {
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
     /// Make a token and show it, this once.
-    Create {
-        /// One that may do everything.
-        #[arg(long, required = true)]
-        admin: bool,
-        /// Whose it is.
-        #[arg(long, default_value = "")]
-        name: String,
+    Create(TokenArgs),
+    /// List all tokens, a line each: id, what it allows, state, when it was made, name.
+    List,
+    /// Make a token worth nothing, at once.
+    Revoke {
+        /// Its id, as list tells it.
+        id: String,
     },
+}
+
+/// What a token allows, and for how long.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    #[command(flatten)]
+    pub grant: GrantArgs,
+    /// A time from now, for example 90d, or a date or timestamp in UTC. Without it for ever.
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<String>,
+    /// Whose it is, for people.
+    #[arg(long, default_value = "")]
+    pub name: String,
+}
+
+/// One of the three.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct GrantArgs {
+    /// Everything.
+    #[arg(long)]
+    pub admin: bool,
+    /// Reading what belongs to the campaigns whose settings name this advertiser.
+    #[arg(long, value_name = "ADVERTISER")]
+    pub advertiser: Option<String>,
+    /// Reading what belongs to these campaigns.
+    #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',')]
+    pub campaign: Vec<i64>,
 }
 
 /// What is changed of a campaign. docs/API.md says what each setting means.

@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod config;
+mod random;
 mod roles;
 mod startup;
 
@@ -58,7 +59,9 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
                 }
             },
             Command::Token { command } => match command {
-                TokenCommand::Create { name, .. } => commands::token::create(&settings, name).await,
+                TokenCommand::Create(args) => commands::token::create(&settings, args).await,
+                TokenCommand::List => commands::token::list(&settings).await,
+                TokenCommand::Revoke { id } => commands::token::revoke(&settings, id).await,
             },
         }
     });

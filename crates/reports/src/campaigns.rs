@@ -1,6 +1,7 @@
 //! `GET` and `PUT /v1/campaigns/{id}`: a campaign's settings, for admins.
 
-use crate::routes::{Answer, Reports};
+use crate::parameters::Parameters;
+use crate::routes::{Answer, Call, Reports};
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use postern_core::answer::Body;
@@ -19,24 +20,36 @@ pub(crate) fn id_of(path: &str) -> Option<i64> {
 }
 
 impl Reports {
-    pub(crate) async fn campaign(&self, id: Option<i64>, request: Request<Incoming>) -> Answer {
-        if let Err(answer) = self.admit_admin(request.headers()).await {
-            return answer;
-        }
-        let Some(id) = id else {
-            return not_found("The path names no campaign: an integer above 0 is one");
-        };
+    pub(crate) async fn campaign(
+        &self,
+        call: &Call,
+        id: Option<i64>,
+        request: Request<Incoming>,
+    ) -> Answer {
+        let mut parameters = Parameters::read(request.uri().query().unwrap_or_default());
+        let token = parameters.text("token");
         if request.method() == Method::PUT {
-            self.set(id, request).await
-        } else {
-            self.show(id).await
+            if let Err(answer) = self.admit_admin(call, token.as_deref()).await {
+                return answer;
+            }
+            return match id {
+                Some(id) => self.set(id, request).await,
+                None => no_campaign(),
+            };
+        }
+        match (self.admit(call, token.as_deref()).await, id) {
+            (Err(answer), _) => answer,
+            (_, None) => no_campaign(),
+            // As if nobody had set it.
+            (Ok(access), Some(id)) if access.of(Some(id)).is_none() => unset(),
+            (Ok(_), Some(id)) => self.show(id).await,
         }
     }
 
     async fn show(&self, id: i64) -> Answer {
         match self.store.campaign(id).await {
             Ok(Some(campaign)) => shown(&campaign),
-            Ok(None) => not_found("Nobody set this campaign: it goes by the defaults"),
+            Ok(None) => unset(),
             Err(error) => failed(id, &error),
         }
     }
@@ -90,11 +103,19 @@ impl Reports {
 
 fn shown(campaign: &Campaign) -> Answer {
     let json = Value::Object(campaign.to_json()).to_string();
-    Answer {
-        status: StatusCode::OK,
-        body: Body::new("ok").raw("campaign", json.as_bytes()).finish(),
-        outcome: "ok",
-    }
+    Answer::json(
+        StatusCode::OK,
+        Body::new("ok").raw("campaign", json.as_bytes()).finish(),
+        "ok",
+    )
+}
+
+fn unset() -> Answer {
+    not_found("Nobody set this campaign: it goes by the defaults")
+}
+
+fn no_campaign() -> Answer {
+    not_found("The path names no campaign: an integer above 0 is one")
 }
 
 fn not_found(message: &str) -> Answer {
@@ -102,15 +123,15 @@ fn not_found(message: &str) -> Answer {
 }
 
 fn invalid(error: &FieldError) -> Answer {
-    Answer {
-        status: StatusCode::BAD_REQUEST,
-        body: Body::new("error")
+    Answer::json(
+        StatusCode::BAD_REQUEST,
+        Body::new("error")
             .text("error", "invalid_campaign")
             .text("message", &error.to_string())
             .text("field", &error.field)
             .finish(),
-        outcome: "invalid_campaign",
-    }
+        "invalid_campaign",
+    )
 }
 
 fn failed(id: i64, error: &StoreError) -> Answer {

@@ -4,10 +4,17 @@
 
 mod access;
 mod campaigns;
+mod export;
+mod lists;
+mod parameters;
 mod publisher;
 mod routes;
+mod rows;
+mod statistics;
 mod status;
+mod table;
+mod times;
 
-pub use access::{digest, token};
+pub use access::{kept, token};
 pub use publisher::{Publisher, PublisherError};
 pub use routes::{Reports, ReportsConfig, ReportsMetrics, owns};

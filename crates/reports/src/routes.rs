@@ -1,18 +1,25 @@
 //! Which request goes where.
 
+use crate::access::Failures;
 use crate::campaigns;
+use crate::table::Format;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::{Method, Request, Response, StatusCode};
+use ipnet::IpNet;
 use postern_core::answer;
 use postern_kafka::TopicAdmin;
-use postern_runtime::http::{Handler, Refusal, json};
+use postern_runtime::http::{Chunks, Handler, Outgoing, Refusal, address};
 use postern_runtime::metrics::{Metrics, MetricsError};
-use postern_store::Store;
+use postern_runtime::telemetry::chain;
+use postern_store::{Store, StoreError};
 use prometheus::IntCounterVec;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
@@ -26,43 +33,53 @@ pub fn owns(path: &str) -> bool {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Route {
     Status,
+    Conversions,
+    Stats,
+    Postbacks,
     /// With the campaign's id, if it is one.
     Campaign(Option<i64>),
 }
 
 impl Route {
     fn of(path: &str) -> Option<Self> {
-        if path == "/v1/postback/status" {
-            return Some(Self::Status);
+        match path {
+            "/v1/postback/status" => Some(Self::Status),
+            "/v1/conversions.php" | "/v1/conversions" => Some(Self::Conversions),
+            "/v1/stats.php" | "/v1/stats" => Some(Self::Stats),
+            "/v1/postbacks" => Some(Self::Postbacks),
+            _ => path
+                .starts_with("/v1/campaigns/")
+                .then(|| Self::Campaign(campaigns::id_of(path))),
         }
-        path.starts_with("/v1/campaigns/")
-            .then(|| Self::Campaign(campaigns::id_of(path)))
     }
 
     fn name(self) -> &'static str {
         match self {
             Self::Status => "status",
+            Self::Conversions => "conversions",
+            Self::Stats => "stats",
+            Self::Postbacks => "postbacks",
             Self::Campaign(_) => "campaigns",
         }
     }
 
     fn takes(self, method: &Method) -> bool {
         match self {
-            Self::Status => method == Method::GET,
             Self::Campaign(_) => method == Method::GET || method == Method::PUT,
+            _ => method == Method::GET,
         }
     }
 
     fn methods(self) -> &'static str {
         match self {
-            Self::Status => "GET",
             Self::Campaign(_) => "GET, PUT",
+            _ => "GET",
         }
     }
 }
 
 /// A reports server's settings.
-#[derive(Copy, Clone, Debug)]
+#[derive(Clone, Debug)]
 pub struct ReportsConfig {
     /// How long a postback can be on its way to Kafka before it is given up; until then an
     /// unknown request id may still turn up.
@@ -75,6 +92,12 @@ pub struct ReportsConfig {
     pub max_body: usize,
     /// Longest wait for a body.
     pub body_timeout: Duration,
+    /// Proxies whose word on the caller's address is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Wrong tokens of an address in a minute before it is refused.
+    pub failures_per_address: u32,
+    /// Most exports at one time.
+    pub max_exports: usize,
 }
 
 /// The metrics of a reports server.
@@ -103,18 +126,57 @@ impl ReportsMetrics {
 /// One answer, before its common headers.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) body: Vec<u8>,
     /// From a fixed set.
     pub(crate) outcome: &'static str,
+    body: Outgoing,
+    format: Format,
+    /// What a browser calls the file that it saves.
+    file: Option<&'static str>,
 }
 
 impl Answer {
     pub(crate) fn error(status: StatusCode, code: &'static str, message: &str) -> Self {
+        Self::json(status, answer::error(code, message), code)
+    }
+
+    pub(crate) fn json(status: StatusCode, body: Vec<u8>, outcome: &'static str) -> Self {
         Self {
             status,
-            body: answer::error(code, message),
-            outcome: code,
+            outcome,
+            body: Full::new(Bytes::from(body)).into(),
+            format: Format::Json,
+            file: None,
         }
+    }
+
+    /// A whole table.
+    pub(crate) fn whole_as(body: Vec<u8>, format: Format, file: &'static str) -> Self {
+        Self {
+            format,
+            file: Some(file),
+            ..Self::json(StatusCode::OK, body, "ok")
+        }
+    }
+
+    /// A table that is made while it is sent.
+    pub(crate) fn made(chunks: impl Chunks, format: Format, file: &'static str) -> Self {
+        Self {
+            body: Outgoing::made(chunks),
+            ..Self::whole_as(Vec::new(), format, file)
+        }
+    }
+
+    /// The store couldn't answer a question.
+    pub(crate) fn failed(error: &StoreError) -> Self {
+        if matches!(error, StoreError::TooSlow) {
+            return Self::error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "query_timeout",
+                "The query took too long: name a shorter time (from, to) or a campaign_id",
+            );
+        }
+        tracing::error!(why = chain(error), "a report could not be read");
+        Self::unavailable()
     }
 
     /// Something inside failed; it is in the log.
@@ -127,12 +189,20 @@ impl Answer {
     }
 }
 
+/// A request, as far as every route needs it.
+pub(crate) struct Call {
+    pub(crate) headers: HeaderMap,
+    pub(crate) address: IpAddr,
+}
+
 /// The reports server: a handler for the HTTP server.
 pub struct Reports {
     pub(crate) config: ReportsConfig,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) topics: Arc<TopicAdmin>,
     pub(crate) lookups: Semaphore,
+    pub(crate) exports: Arc<Semaphore>,
+    pub(crate) failures: Failures,
     /// Told when a campaign was set.
     pub(crate) changed: Arc<Notify>,
     metrics: ReportsMetrics,
@@ -150,6 +220,8 @@ impl Reports {
     ) -> Self {
         Self {
             lookups: Semaphore::new(config.max_lookups),
+            exports: Arc::new(Semaphore::new(config.max_exports)),
+            failures: Failures::new(config.failures_per_address),
             config,
             store,
             topics,
@@ -158,62 +230,88 @@ impl Reports {
         }
     }
 
-    async fn route(&self, route: Route, request: Request<Incoming>) -> Answer {
+    async fn route(&self, route: Route, peer: IpAddr, request: Request<Incoming>) -> Answer {
         if !route.takes(request.method()) {
             let message = format!("Use {}", route.methods().replace(", ", " or "));
             let status = StatusCode::METHOD_NOT_ALLOWED;
             return Answer::error(status, "method_not_allowed", &message);
         }
+        let call = Call {
+            headers: request.headers().clone(),
+            address: address::of(peer, request.headers(), &self.config.trusted_proxies),
+        };
+        let query = request.uri().query().unwrap_or_default();
         match route {
-            Route::Status => self.status(request.uri().query().unwrap_or_default()).await,
-            Route::Campaign(id) => self.campaign(id, request).await,
+            Route::Status => self.status(query).await,
+            Route::Conversions => self.conversions(&call, query).await,
+            Route::Stats => self.statistics(&call, query).await,
+            Route::Postbacks => self.postbacks(&call, query).await,
+            Route::Campaign(id) => self.campaign(&call, id, request).await,
         }
     }
 
-    fn finish(&self, route: Option<Route>, answer: Answer) -> Response<Full<Bytes>> {
+    fn finish(&self, route: Option<Route>, answer: Answer) -> Response<Outgoing> {
+        let mut response = Response::new(answer.body);
+        *response.status_mut() = answer.status;
+        let headers = response.headers_mut();
+        let content_type = HeaderValue::from_static(answer.format.content_type());
+        headers.insert(CONTENT_TYPE, content_type);
+        if let Some(file) = answer.file {
+            let end = answer.format.file_end();
+            let value = format!("attachment; filename=\"{file}.{end}\"");
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(CONTENT_DISPOSITION, value);
+            }
+        }
+        self.note(route, answer.outcome, &mut response);
+        response
+    }
+
+    /// Counts an answer, and gives it what all answers have.
+    fn note<B>(&self, route: Option<Route>, outcome: &str, response: &mut Response<B>) {
         let name = route.map_or("unknown", Route::name);
+        let status = response.status();
         self.metrics
             .requests
-            .with_label_values(&[name, answer.outcome, answer.status.as_str()])
+            .with_label_values(&[name, outcome, status.as_str()])
             .inc();
-        let mut response = json(answer.status, answer.body);
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let request_id = uuid::Uuid::now_v7().to_string();
-        tracing::debug!(
-            request_id,
-            route = name,
-            outcome = answer.outcome,
-            "answered"
-        );
+        tracing::debug!(request_id, route = name, outcome, "answered");
         if let Ok(id) = HeaderValue::try_from(request_id) {
             headers.insert(HeaderName::from_static("x-request-id"), id);
         }
-        match (answer.status, route) {
+        match (status, route) {
             (StatusCode::METHOD_NOT_ALLOWED, Some(route)) => {
                 headers.insert(ALLOW, HeaderValue::from_static(route.methods()));
+            }
+            (StatusCode::TOO_MANY_REQUESTS, _) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("60"));
             }
             (StatusCode::UNAUTHORIZED, _) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             _ => {}
         }
-        response
     }
 }
 
 impl Handler for Reports {
-    async fn handle(&self, request: Request<Incoming>, _peer: SocketAddr) -> Response<Full<Bytes>> {
+    type Body = Outgoing;
+
+    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Outgoing> {
         let Some(route) = Route::of(request.uri().path()) else {
             let answer = Answer::error(StatusCode::NOT_FOUND, "not_found", "No such path");
             return self.finish(None, answer);
         };
-        let answer = self.route(route, request).await;
+        let answer = self.route(route, peer.ip(), request).await;
         self.finish(Some(route), answer)
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<Full<Bytes>> {
-        let answer = Answer::error(refusal.status(), refusal.code(), &refusal.message());
-        self.finish(None, answer)
+        let mut response = refusal.response();
+        self.note(None, refusal.code(), &mut response);
+        response
     }
 }

@@ -126,27 +126,27 @@ fn final_answer(request_id: RequestId, logged: &Logged) -> Answer {
         ),
         LoggedState::Refused { reason, message } => ("refused", answer::error(reason, message)),
     };
-    Answer {
-        status: StatusCode::OK,
-        body: Body::new("ok")
+    Answer::json(
+        StatusCode::OK,
+        Body::new("ok")
             .text("request_id", &request_id.to_string())
             .text("received_at", &postern_core::time::api(logged.received_at))
             .text("outcome", outcome)
             .raw("answer", &inner)
             .finish(),
-        outcome: "final",
-    }
+        "final",
+    )
 }
 
 fn pending(request_id: RequestId) -> Answer {
-    Answer {
-        status: StatusCode::OK,
-        body: Body::new("ok")
+    Answer::json(
+        StatusCode::OK,
+        Body::new("ok")
             .text("request_id", &request_id.to_string())
             .text("outcome", "pending")
             .finish(),
-        outcome: "pending",
-    }
+        "pending",
+    )
 }
 
 fn unknown() -> Answer {

@@ -207,6 +207,8 @@ struct Admin {
 }
 
 impl Handler for Admin {
+    type Body = Full<Bytes>;
+
     async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
         let mut response = self.answer(request.method(), request.uri().path());
         response

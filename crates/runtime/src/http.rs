@@ -4,7 +4,9 @@
 //!
 //! What is asked and answered is the [`Handler`]'s business.
 
+pub mod address;
 mod body;
+mod outgoing;
 mod server;
 mod socket;
 
@@ -23,10 +25,14 @@ use serde::Serialize;
 use crate::metrics::{Metrics, MetricsError};
 
 pub use body::{BodyError, read_body};
+pub use outgoing::{BodyFailure, Chunks, NextChunk, Outgoing};
 pub use server::serve;
 
 /// Answers requests. One value serves all connections of a server.
 pub trait Handler: Send + Sync + 'static {
+    /// What it answers with.
+    type Body: Into<Outgoing>;
+
     /// Answers one request. It is run to its end even when the caller has
     /// stopped sending; it is dropped when the connection breaks or the
     /// server's drain is cut off. A panic in it is answered as [`Refusal::Panic`].
@@ -34,7 +40,7 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
 
     /// Words an answer to a request that never reached [`Handler::handle`].
     fn refuse(&self, refusal: Refusal) -> Response<Full<Bytes>> {
@@ -194,6 +200,17 @@ pub struct ServerMetrics {
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Compares secrets without telling by its duration where the first difference is.
+#[must_use]
+pub fn same(given: &[u8], expected: &[u8]) -> bool {
+    given.len() == expected.len()
+        && given
+            .iter()
+            .zip(expected)
+            .fold(0, |difference, (a, b)| difference | (a ^ b))
+            == 0
 }
 
 /// An answer with a JSON body.

@@ -15,7 +15,7 @@ use postern_core::money::Revenue;
 use postern_core::record::click::Click;
 use postern_core::record::postback::{Origin, Postback};
 use postern_core::request::Fields;
-use postern_store::{Advance, Batch, Lookup, Store, open};
+use postern_store::{Advance, Batch, Lookup, Store, StoreOptions, open};
 use std::time::{Duration, Instant};
 
 fn click(number: u128) -> Click {
@@ -132,7 +132,7 @@ async fn main() {
     let url = arguments.next().unwrap();
     let seconds: u64 = arguments.next().map_or(10, |text| text.parse().unwrap());
     let size: u128 = arguments.next().map_or(1_000, |text| text.parse().unwrap());
-    let store = open(&url, 2).unwrap();
+    let store = open(&url, StoreOptions::default()).unwrap();
     store.migrate().await.unwrap();
     let mut state = PartitionState {
         partition: 0,

@@ -17,6 +17,9 @@ pub enum StoreError {
     /// commit took effect isn't known; the partitions' rows tell.
     #[error("the store can't be used now")]
     Unavailable(#[source] Cause),
+    /// A question that people asked took longer than is allowed: ask for less.
+    #[error("the query took too long")]
+    TooSlow,
     /// The store refuses the content: trying again can't help.
     #[error("the store refuses the batch")]
     Refused(#[source] Cause),

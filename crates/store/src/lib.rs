@@ -11,15 +11,17 @@ mod migrations;
 mod open;
 mod parts;
 pub mod postgres;
+pub mod reading;
 mod statistics;
+mod tokens;
 mod topics;
 mod types;
 
 pub use error::StoreError;
-pub use open::open;
+pub use open::{StoreOptions, open};
 pub use types::{
-    AccessToken, Advance, Batch, CampaignSink, CampaignVersion, Logged, LoggedState, Lookup,
-    Migrated, RefusedPostback, RejectsAdvance, TokenRole, Topics,
+    AccessToken, Advance, Batch, CampaignSink, CampaignVersion, Grant, Logged, LoggedState, Lookup,
+    Migrated, RefusedPostback, RejectsAdvance, Topics,
 };
 
 use async_trait::async_trait;
@@ -28,6 +30,10 @@ use postern_core::campaign::{Campaign, Change};
 use postern_core::decision::{PartitionState, View};
 use postern_core::ids::RequestId;
 use postern_core::record::conversion::Conversion;
+use reading::{
+    ConversionFilter, LogFilter, Page, ShownConversion, ShownPostback, StatisticsQuery,
+    StatisticsRow,
+};
 use std::sync::Arc;
 
 /// What the roles ask of a store. Times are bounded by the engine's statement timeout.
@@ -116,6 +122,45 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps an access token.
     async fn add_token(&self, token: &AccessToken) -> Result<(), StoreError>;
 
-    /// What the token with this digest allows.
-    async fn token_role(&self, digest: &str) -> Result<Option<TokenRole>, StoreError>;
+    /// The token with this id, also where it is worth nothing any more.
+    async fn token(&self, token_id: &str) -> Result<Option<AccessToken>, StoreError>;
+
+    /// All tokens, in the order in which they were made.
+    async fn tokens(&self) -> Result<Vec<AccessToken>, StoreError>;
+
+    /// Makes a token worth nothing from `at` on; gives it as it then stands. One that was revoked
+    /// before stays as it is.
+    async fn revoke_token(
+        &self,
+        token_id: &str,
+        at: Timestamp,
+    ) -> Result<Option<AccessToken>, StoreError>;
+
+    /// The campaigns whose settings name an advertiser, ascending.
+    async fn advertiser_campaigns(&self, advertiser: &str) -> Result<Vec<i64>, StoreError>;
+
+    /// A page of conversions, the newest first; with `history`, what was said of their statuses.
+    ///
+    /// This and the two below read for people, beside the work: on connections of their own, each
+    /// within the query timeout ([`StoreError::TooSlow`]).
+    async fn read_conversions(
+        &self,
+        filter: &ConversionFilter,
+        page: Page,
+        history: bool,
+    ) -> Result<Vec<ShownConversion>, StoreError>;
+
+    /// Clicks and conversions summed, as of one moment, in no order.
+    async fn read_statistics(
+        &self,
+        query: &StatisticsQuery,
+    ) -> Result<Vec<StatisticsRow>, StoreError>;
+
+    /// A page of the postback log, the newest first; with `history`, the later steps.
+    async fn read_log(
+        &self,
+        filter: &LogFilter,
+        page: Page,
+        history: bool,
+    ) -> Result<Vec<ShownPostback>, StoreError>;
 }

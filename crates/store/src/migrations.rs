@@ -24,6 +24,12 @@ pub(crate) const ALL: &[Migration] = &[
         postgres: include_str!("../migrations/postgres/0002_campaigns.sql"),
         sqlite: include_str!("../migrations/sqlite/0002_campaigns.sql"),
     },
+    Migration {
+        number: 3,
+        name: "reports",
+        postgres: include_str!("../migrations/postgres/0003_reports.sql"),
+        sqlite: include_str!("../migrations/sqlite/0003_reports.sql"),
+    },
 ];
 
 /// The first migration that `applied`, the highest number in the store, leaves to be done.

@@ -3,7 +3,7 @@
 //! A value that can't be read was not written by this schema's releases: that is an error of the
 //! schema, which names the column.
 
-use crate::{Logged, LoggedState, StoreError, TokenRole};
+use crate::{Grant, Logged, LoggedState, StoreError};
 use jiff::Timestamp;
 use postern_core::campaign::{Campaign, Change, Dedupe, SecretChange, Settings};
 use postern_core::currency::Currency;
@@ -116,10 +116,31 @@ pub(crate) fn write_settings(settings: &Settings) -> String {
     serde_json::Value::Object(settings.to_json()).to_string()
 }
 
-pub(crate) fn token_role(word: &str) -> Result<TokenRole, StoreError> {
-    match word {
-        "admin" => Ok(TokenRole::Admin),
-        other => Err(unreadable("role", other)),
+/// What a token allows, from the columns that say it.
+pub(crate) fn grant(
+    role: &str,
+    advertiser: Option<String>,
+    campaigns: Option<String>,
+) -> Result<Grant, StoreError> {
+    match (role, advertiser, campaigns) {
+        ("admin", None, None) => Ok(Grant::Admin),
+        ("advertiser", Some(advertiser), None) => Ok(Grant::Advertiser(advertiser)),
+        ("campaigns", None, Some(campaigns)) => serde_json::from_str(&campaigns)
+            .map(Grant::Campaigns)
+            .map_err(|why| unreadable("campaigns", why)),
+        (other, ..) => Err(unreadable("role", other)),
+    }
+}
+
+/// The columns `advertiser` and `campaigns` of what a token allows.
+pub(crate) fn grant_columns(grant: &Grant) -> (Option<&str>, Option<String>) {
+    match grant {
+        Grant::Admin => (None, None),
+        Grant::Advertiser(advertiser) => (Some(advertiser), None),
+        Grant::Campaigns(campaigns) => (
+            None,
+            Some(serde_json::Value::from(campaigns.as_slice()).to_string()),
+        ),
     }
 }
 

@@ -43,6 +43,24 @@ impl ConversionSum {
     }
 }
 
+impl std::ops::AddAssign for ConversionSum {
+    fn add_assign(&mut self, other: Self) {
+        self.conversions += other.conversions;
+        self.revenue_whole += other.revenue_whole;
+        self.revenue_micros += other.revenue_micros;
+    }
+}
+
+/// What a row of `conversion_totals` is found by.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TotalKey<'a> {
+    pub(crate) campaign_id: i64,
+    pub(crate) bucket: Timestamp,
+    pub(crate) currency: &'a str,
+    pub(crate) status: &'static str,
+    pub(crate) partition: i32,
+}
+
 /// What a row of `click_stats` is found by.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ClickKey<'a> {
@@ -88,6 +106,25 @@ pub(crate) fn conversions(writes: &Writes) -> BTreeMap<ConversionKey<'_>, Conver
     sums
 }
 
+/// The same without site and source.
+pub(crate) fn conversion_totals<'a>(
+    sums: &BTreeMap<ConversionKey<'a>, ConversionSum>,
+) -> BTreeMap<TotalKey<'a>, ConversionSum> {
+    let mut totals = BTreeMap::<_, ConversionSum>::new();
+    for (key, sum) in sums {
+        let key = TotalKey {
+            campaign_id: key.campaign_id,
+            bucket: key.bucket,
+            currency: key.currency,
+            status: key.status,
+            partition: key.partition,
+        };
+        *totals.entry(key).or_default() += *sum;
+    }
+    totals.retain(|_, sum| *sum != ConversionSum::default());
+    totals
+}
+
 /// Counts of clicks, by the bucket of their `clicked_at`. Only for clicks that were really
 /// inserted: one that the store held before was counted then.
 pub(crate) fn clicks<'a>(
@@ -98,6 +135,18 @@ pub(crate) fn clicks<'a>(
         *counts.entry(click_key(placed)).or_default() += 1;
     }
     counts
+}
+
+/// The same without site and source: campaign, bucket, partition.
+pub(crate) fn click_totals(
+    counts: &BTreeMap<ClickKey<'_>, i64>,
+) -> BTreeMap<(i64, Timestamp, i32), i64> {
+    let mut totals = BTreeMap::new();
+    for (key, count) in counts {
+        let key = (key.campaign_id, key.bucket, key.partition);
+        *totals.entry(key).or_default() += count;
+    }
+    totals
 }
 
 /// The row that a click counts in.

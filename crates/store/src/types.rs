@@ -143,18 +143,24 @@ pub struct CampaignVersion {
 }
 
 /// What a token allows.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum TokenRole {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
     /// Everything.
     Admin,
+    /// Reading what belongs to the campaigns whose settings name this advertiser.
+    Advertiser(String),
+    /// Reading what belongs to these campaigns.
+    Campaigns(Vec<i64>),
 }
 
-impl TokenRole {
+impl Grant {
     /// The word that the table uses.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn role(&self) -> &'static str {
         match self {
             Self::Admin => "admin",
+            Self::Advertiser(_) => "advertiser",
+            Self::Campaigns(_) => "campaigns",
         }
     }
 }
@@ -162,12 +168,18 @@ impl TokenRole {
 /// An access token, as far as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessToken {
+    /// Names it without telling it.
+    pub token_id: String,
     /// SHA-256 of the token, in hexadecimal.
     pub digest: String,
     /// What it allows.
-    pub role: TokenRole,
+    pub grant: Grant,
     /// Whose it is, for people.
     pub name: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// From when on it is worth nothing.
+    pub expires_at: Option<Timestamp>,
+    /// Since when it is worth nothing.
+    pub revoked_at: Option<Timestamp>,
 }

@@ -142,6 +142,7 @@ impl Turn<'_> {
             self.view.known.insert(request_id, decision.known.clone());
             self.out.writes.changes.push(Change {
                 request_id,
+                received_at: unmatched.postback.received_at,
                 known: decision.known,
                 reason: "late_click",
                 detail: decision.reason,

@@ -204,6 +204,8 @@ pub struct LogEntry {
 pub struct Change {
     /// Which postback.
     pub request_id: RequestId,
+    /// When it was received.
+    pub received_at: Timestamp,
     /// What became of it now.
     pub known: Known,
     /// What brought the change about.

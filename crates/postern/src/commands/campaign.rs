@@ -4,6 +4,7 @@
 use super::say;
 use crate::cli::SetArgs;
 use crate::config::Settings;
+use crate::random;
 use crate::roles::consumer::open_store;
 use anyhow::{Context as _, bail, ensure};
 use postern_core::campaign::{Campaign, Change, FieldError, PostbackSecret, SecretChange};
@@ -82,10 +83,7 @@ fn secret(args: &SetArgs, shown: &mut Option<String>) -> anyhow::Result<SecretCh
         return Ok(SecretChange::Remove);
     }
     let text = if args.new_secret {
-        let mut random = [0; 32];
-        getrandom::fill(&mut random)
-            .map_err(|error| anyhow::anyhow!("no random bytes for a secret: {error}"))?;
-        let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = hex::encode(random::bytes::<32>()?);
         *shown = Some(text.clone());
         text
     } else if let Some(path) = &args.secret_file {

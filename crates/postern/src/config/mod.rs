@@ -14,6 +14,7 @@ use postern_kafka::{ClientOptions, Connection, Options, Retention, TopicPlan};
 use postern_runtime::http::HttpLimits;
 use postern_runtime::settings::{self, Secret};
 use postern_runtime::telemetry::LogFormat;
+use postern_store::StoreOptions;
 use std::net::SocketAddr;
 use std::path::Path;
 #[cfg(feature = "standalone")]
@@ -63,6 +64,7 @@ pub struct Settings {
     /// Empty where the role needs none.
     pub store: Store,
     pub consumer: Consumer,
+    pub reports: Reports,
     pub shutdown_timeout: Duration,
     #[cfg(feature = "standalone")]
     pub data_dir: PathBuf,
@@ -93,7 +95,13 @@ impl Kafka {
 #[derive(Debug)]
 pub struct Store {
     pub url: Secret,
-    pub pool_size: usize,
+    pub options: StoreOptions,
+}
+
+#[derive(Debug)]
+pub struct Reports {
+    pub max_exports: usize,
+    pub failures_per_address: u32,
 }
 
 #[derive(Debug)]
@@ -136,6 +144,7 @@ impl Settings {
             kafka,
             store: store(&raw, role)?,
             consumer: consumer(&raw)?,
+            reports: reports(&raw)?,
             shutdown_timeout: raw.shutdown.timeout.0,
             #[cfg(feature = "standalone")]
             data_dir: raw.data_dir,
@@ -143,6 +152,26 @@ impl Settings {
             broker_listen: raw.broker.listen,
         })
     }
+}
+
+fn reports(raw: &raw::Raw) -> anyhow::Result<Reports> {
+    ensure!(
+        (Duration::from_millis(100)..=Duration::from_secs(600))
+            .contains(&raw.reports.query_timeout.0),
+        "reports.query_timeout: must be from 100ms to 10m"
+    );
+    ensure!(
+        raw.reports.max_exports > 0,
+        "reports.max_exports: must be above 0"
+    );
+    ensure!(
+        raw.reports.failures_per_address > 0,
+        "reports.failures_per_address: must be above 0"
+    );
+    Ok(Reports {
+        max_exports: raw.reports.max_exports,
+        failures_per_address: raw.reports.failures_per_address,
+    })
 }
 
 fn http(raw: &raw::Raw) -> anyhow::Result<HttpLimits> {
@@ -305,7 +334,10 @@ fn store(raw: &raw::Raw, role: Role) -> anyhow::Result<Store> {
     ensure!(raw.store.pool_size > 0, "store.pool_size: must be above 0");
     Ok(Store {
         url,
-        pool_size: raw.store.pool_size,
+        options: StoreOptions {
+            pool_size: raw.store.pool_size,
+            query_timeout: raw.reports.query_timeout.0,
+        },
     })
 }
 

@@ -44,6 +44,7 @@ section!(Raw {
     status: Status = Status::default(),
     refusals: Refusals = Refusals::default(),
     consumer: Consumer = Consumer::default(),
+    reports: Reports = Reports::default(),
     unmatched: Unmatched = Unmatched::default(),
     broker: Broker = Broker::default(),
     shutdown: Shutdown = Shutdown::default(),
@@ -131,6 +132,12 @@ section!(Consumer {
     workers: usize = 1,
     max_batch: usize = 1000,
     session_timeout: Span = seconds(10),
+});
+
+section!(Reports {
+    query_timeout: Span = seconds(30),
+    max_exports: usize = 4,
+    failures_per_address: u32 = 30,
 });
 
 section!(Unmatched {

@@ -35,7 +35,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
 /// The configured store; not contacted yet.
 pub fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    postern_store::open(settings.store.url.expose(), settings.store.pool_size).context("store.url")
+    postern_store::open(settings.store.url.expose(), settings.store.options).context("store.url")
 }
 
 /// Starts the workers as soon as topics and store are as they must be.

@@ -40,6 +40,9 @@ pub fn build(
         max_lookups: 4,
         max_body: app.settings.ingress.max_body,
         body_timeout: app.settings.ingress.body_timeout,
+        trusted_proxies: app.settings.ingress.trusted_proxies.clone(),
+        failures_per_address: app.settings.reports.failures_per_address,
+        max_exports: app.settings.reports.max_exports,
     };
     let metrics = ReportsMetrics::new(&app.metrics)?;
     Ok(Reports::new(config, store, topics, changed, metrics))

@@ -2,6 +2,7 @@
 //! process, one directory.
 
 use crate::config::Settings;
+use crate::random;
 use crate::roles::{consumer, ingress, reports};
 use crate::startup::{App, prepare_topics, topic_admin};
 use anyhow::Context as _;
@@ -14,7 +15,7 @@ use postern_consumer::LocalVerdicts;
 use postern_core::record::verdict::Verdict;
 use postern_ingress::{Gate, Ingress, IngressMetrics, Pending, ReplyAddress};
 use postern_reports::Reports;
-use postern_runtime::http::{Handler, Refusal};
+use postern_runtime::http::{Handler, Outgoing, Refusal};
 use postern_runtime::lifecycle::Stage;
 use postern_runtime::settings::Secret;
 use std::io::Write as _;
@@ -103,11 +104,13 @@ struct Both {
 }
 
 impl Handler for Both {
-    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+    type Body = Outgoing;
+
+    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Outgoing> {
         if postern_reports::owns(request.uri().path()) {
             self.reports.handle(request, peer).await
         } else {
-            self.ingress.handle(request, peer).await
+            self.ingress.handle(request, peer).await.map(Into::into)
         }
     }
 
@@ -134,10 +137,7 @@ fn kept_token(path: &Path) -> anyhow::Result<Secret> {
     if path.exists() {
         return Secret::from_file(path).context("the kept clicks token can't be read");
     }
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| anyhow::anyhow!("no random bytes for a clicks token: {error}"))?;
-    let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = hex::encode(random::bytes::<16>()?);
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -169,7 +169,7 @@ A click, as the ad server announces it:
   curl -H 'Authorization: Bearer {token}' -d '{{"clickid":"abc123","campaign_id":18}}' 'http://{reachable}/v1/clicks'
 Its conversion, as the advertiser reports it:
   curl 'http://{reachable}/v1/postback.php?clickid=abc123&revenue=1.20'
-A token for setting campaigns over HTTP:
+A token for reading what was recorded, and for setting campaigns:
   postern token create --admin
 
 "#

@@ -7,8 +7,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::socket::{Phase, Rules, Socket};
-use super::{Handler, HttpLimits, Refusal};
+use super::{Handler, HttpLimits, Outgoing, Refusal};
 use crate::panics::caught;
 
 /// Wait after the system refused a connection for want of something, such as
@@ -194,7 +192,7 @@ impl<S: Handler> Server<S> {
             async move {
                 phase.begin(!request.body().is_end_stream());
                 let response = server.answer(request, peer).await;
-                phase.end();
+                phase.end(!response.body().is_whole());
                 Ok::<_, Infallible>(response)
             }
         });
@@ -213,17 +211,18 @@ impl<S: Handler> Server<S> {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Outgoing> {
         let limit = self.limits.max_uri;
         if target_len(request.uri()) > limit {
             self.count(|m| m.refused.inc());
-            return self.service.refuse(Refusal::UriTooLong { limit });
+            let refused = self.service.refuse(Refusal::UriTooLong { limit });
+            return refused.map(Outgoing::from);
         }
         match caught(self.service.handle(request, peer)).await {
-            Ok(response) => response,
+            Ok(response) => response.map(Into::into),
             Err(panic) => {
                 error!(%peer, %panic, "request handler panicked");
-                self.service.refuse(Refusal::Panic)
+                self.service.refuse(Refusal::Panic).map(Outgoing::from)
             }
         }
     }

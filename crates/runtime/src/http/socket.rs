@@ -35,15 +35,19 @@ pub(super) struct Phase {
     turn: AtomicU64,
     /// The latest request came with a body, which may not have been read.
     body: AtomicBool,
+    /// The latest answer is made while it is sent: what is written is not hyper's own.
+    made: AtomicBool,
 }
 
 impl Phase {
     pub(super) fn begin(&self, body: bool) {
         self.body.store(body, Ordering::Relaxed);
+        self.made.store(false, Ordering::Relaxed);
         self.turn.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn end(&self) {
+    pub(super) fn end(&self, made: bool) {
+        self.made.store(made, Ordering::Relaxed);
         self.turn.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -244,7 +248,9 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_out(cx))?;
-        if let Some((start, status)) = empty_error(bytes)
+        // What is stored may look like an error head of hyper's.
+        if !this.phase.made.load(Ordering::Relaxed)
+            && let Some((start, status)) = empty_error(bytes)
             && let Some(answer) = this.reword(cx, status)
         {
             let mut out = BytesMut::from(&bytes[..start]);

@@ -14,7 +14,8 @@ use super::*;
 /// A test fails rather than hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// `/wait` answers when a permit comes, `/panic` panics, `/big` has a body
+/// `/made` and `/broken` make their bodies while they are sent, the second breaks off; `/wait`
+/// answers when a permit comes, `/panic` panics, `/big` has a body
 /// that no socket buffer holds; everything else is echoed.
 #[derive(Clone)]
 struct Echo {
@@ -24,7 +25,60 @@ struct Echo {
 }
 
 impl Handler for Echo {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    type Body = Outgoing;
+
+    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Outgoing> {
+        match request.uri().path() {
+            "/made" => Response::new(Outgoing::made(Pieces::of(3, None))),
+            "/broken" => Response::new(Outgoing::made(Pieces::of(3, Some(1)))),
+            _ => self.echo(request, peer).await.map(Outgoing::from),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Full<Bytes>> {
+        let mut response = refusal.response();
+        response
+            .headers_mut()
+            .insert("x-refused", HeaderValue::from_static("yes"));
+        response
+    }
+}
+
+/// Pieces that look like an error head of hyper's.
+struct Pieces {
+    left: usize,
+    broken_at: Option<usize>,
+}
+
+const PIECE: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+
+impl Pieces {
+    fn of(left: usize, broken_at: Option<usize>) -> Self {
+        Self { left, broken_at }
+    }
+}
+
+impl Chunks for Pieces {
+    fn next(mut self: Box<Self>) -> NextChunk {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            if self.broken_at == Some(self.left) {
+                return Err("broken".into());
+            }
+            if self.left == 0 {
+                return Ok(None);
+            }
+            self.left -= 1;
+            Ok(Some((
+                Bytes::from_static(PIECE.as_bytes()),
+                self as Box<dyn Chunks>,
+            )))
+        })
+    }
+}
+
+impl Echo {
+    async fn echo(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
         match path.as_str() {
             "/panic" => panic!("oh"),
@@ -45,14 +99,6 @@ impl Handler for Echo {
             }
             Err(error) => json(error.status(), error_body(error.code(), &error.to_string())),
         }
-    }
-
-    fn refuse(&self, refusal: Refusal) -> Response<Full<Bytes>> {
-        let mut response = refusal.response();
-        response
-            .headers_mut()
-            .insert("x-refused", HeaderValue::from_static("yes"));
-        response
     }
 }
 
@@ -273,6 +319,27 @@ async fn a_caller_that_does_not_read_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_body_is_made_while_it_is_sent_and_breaks_off_where_it_cant_be() {
+    let server = server(short()).await;
+    for (path, whole) in [("/made", true), ("/broken", false)] {
+        let mut client = server.connect().await;
+        client.send(get(path)).await;
+        client.stream.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        client.stream.read_to_end(&mut bytes).await.unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+        assert!(text.contains("transfer-encoding: chunked"), "{text}");
+        assert_eq!(
+            text.matches(PIECE).count(),
+            if whole { 3 } else { 2 },
+            "{text}"
+        );
+        assert_eq!(text.ends_with("\r\n0\r\n\r\n"), whole, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn bodies_have_a_size_and_a_time() {
     let server = server(HttpLimits::default()).await;
     let head = "POST / HTTP/1.1\r\nhost: x\r\n";
@@ -462,6 +529,12 @@ async fn a_drain_that_is_cut_off_closes_its_connections() {
     server.shutdown.cancel();
     server.served.abort();
     assert!(busy.closed().await);
+}
+
+#[test]
+fn secrets_are_compared_whole() {
+    assert!(same(b"abc", b"abc"));
+    assert!(!same(b"abc", b"abd") && !same(b"abc", b"ab") && !same(b"", b"a"));
 }
 
 #[test]

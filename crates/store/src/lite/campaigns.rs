@@ -1,9 +1,9 @@
-//! Campaigns and access tokens: read, set, and handed over for publishing.
+//! Campaigns: read, set, and handed over for publishing.
 
 use super::lane::{Columns, Session, finish};
 use super::read::rows;
 use super::write::time;
-use crate::{AccessToken, CampaignSink, CampaignVersion, StoreError, TokenRole, parts};
+use crate::{CampaignSink, CampaignVersion, StoreError, parts};
 use jiff::Timestamp;
 use libsql::Value;
 use postern_core::campaign::{Campaign, Change};
@@ -34,11 +34,6 @@ SELECT campaign_id, version, settings, secret FROM campaigns
  WHERE published < version ORDER BY campaign_id LIMIT ?1";
 
 const PUBLISHED: &str = "UPDATE campaigns SET published = ?2 WHERE campaign_id = ?1";
-
-const ADD_TOKEN: &str = "\
-INSERT INTO access_tokens (digest, role, name, created_at) VALUES (?1, ?2, ?3, ?4)";
-
-const TOKEN: &str = "SELECT role FROM access_tokens WHERE digest = ?1";
 
 fn campaign(columns: &Columns) -> Result<Campaign, StoreError> {
     parts::campaign(
@@ -119,21 +114,4 @@ pub(super) fn publish(
         }
         Ok(campaigns.len())
     })
-}
-
-pub(super) fn add_token(session: &Session, token: &AccessToken) -> Result<(), StoreError> {
-    let row = vec![
-        token.digest.as_str().into(),
-        token.role.word().into(),
-        token.name.as_str().into(),
-        time(token.created_at),
-    ];
-    session.each(ADD_TOKEN, [row]).map(drop)
-}
-
-pub(super) fn token_role(session: &Session, digest: &str) -> Result<Option<TokenRole>, StoreError> {
-    let roles = session.rows(TOKEN, vec![digest.into()], |columns| {
-        parts::token_role(&columns.text(0)?)
-    })?;
-    Ok(roles.into_iter().next())
 }

@@ -4,6 +4,7 @@ use crate::StoreError;
 use libsql::Error;
 
 const GENERIC: i32 = 1;
+const INTERRUPT: i32 = 9;
 const TOO_BIG: i32 = 18;
 const CONSTRAINT: i32 = 19;
 const MISMATCH: i32 = 20;
@@ -16,6 +17,8 @@ pub(super) fn of(error: Error) -> StoreError {
     };
     // The low byte is the class, the rest its kind.
     match code & 0xff {
+        // Only what people ask is ever interrupted.
+        INTERRUPT => StoreError::TooSlow,
         TOO_BIG | CONSTRAINT | MISMATCH => StoreError::Refused(Box::new(error)),
         GENERIC if message.contains("no such ") || message.contains("has no column") => {
             StoreError::Schema(format!("{message}: run postern migrate of this release"))

@@ -17,13 +17,17 @@ const BUSY: Duration = Duration::from_secs(5);
 /// One connection, used by one call at a time, on a thread where blocking is allowed.
 pub(super) struct Lane {
     session: Arc<Mutex<Session>>,
+    /// The same connection, for interrupting it.
+    connection: Connection,
 }
 
 impl Lane {
     pub(super) fn open(database: &libsql::Database) -> Result<Self, StoreError> {
         let connection = database.connect().map_err(error::of)?;
         connection.busy_timeout(BUSY).map_err(error::of)?;
-        let session = Session { connection };
+        let session = Session {
+            connection: connection.clone(),
+        };
         for pragma in [
             "PRAGMA journal_mode = WAL",
             "PRAGMA synchronous = NORMAL",
@@ -35,6 +39,7 @@ impl Lane {
         }
         Ok(Self {
             session: Arc::new(Mutex::new(session)),
+            connection,
         })
     }
 
@@ -48,6 +53,40 @@ impl Lane {
         tokio::task::spawn_blocking(move || work(&session))
             .await
             .map_err(|why| StoreError::Unavailable(Box::new(why)))?
+    }
+
+    /// The same, but once it runs it is interrupted after `timeout`; waiting for the calls before
+    /// it is given up after that time too.
+    pub(super) async fn run_within<T: Send + 'static>(
+        &self,
+        timeout: Duration,
+        work: impl FnOnce(&Session) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let waiting = Arc::clone(&self.session).lock_owned();
+        let Ok(session) = tokio::time::timeout(timeout, waiting).await else {
+            return Err(StoreError::TooSlow);
+        };
+        let connection = self.connection.clone();
+        let deadline = tokio::time::Instant::now() + timeout;
+        let (done, mut ended) = tokio::sync::oneshot::channel::<()>();
+        let mut running = tokio::task::spawn_blocking(move || {
+            let result = work(&session);
+            // Before the session is let go of: what comes next isn't meant.
+            drop(done);
+            result
+        });
+        let result = tokio::select! {
+            result = &mut running => result,
+            () = tokio::time::sleep_until(deadline) => {
+                // Again and again: it may just have been between two statements.
+                while ended.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty) {
+                    let _ = connection.interrupt();
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                running.await
+            }
+        };
+        result.map_err(|why| StoreError::Unavailable(Box::new(why)))?
     }
 }
 

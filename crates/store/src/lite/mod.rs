@@ -1,7 +1,8 @@
 //! libsql (SQLite): the embedded store of a single process, in WAL mode.
 //!
-//! One connection writes, another reads; each works on a thread of its own, because SQLite
-//! blocks. A call that is given up while it runs is still carried through to its end.
+//! One connection writes, another reads, a third reads for people, who may ask much; each works
+//! on a thread of its own, because SQLite blocks. A call that is given up while it runs is still
+//! carried through to its end, people's up to the query timeout.
 //!
 //! `synchronous=NORMAL`: a commit survives the process being killed, and power loss may cut the
 //! last commits without harming the file. The embedded broker promises the same, and what is cut
@@ -13,12 +14,17 @@ mod error;
 mod lane;
 mod migrate;
 mod read;
+mod reading;
 mod write;
 
 use crate::parts;
+use crate::reading::{
+    ConversionFilter, LogFilter, Page, ShownConversion, ShownPostback, StatisticsQuery,
+    StatisticsRow,
+};
 use crate::{
     AccessToken, Batch, CampaignSink, CampaignVersion, Logged, Lookup, Migrated, RefusedPostback,
-    RejectsAdvance, Store, StoreError, TokenRole, Topics,
+    RejectsAdvance, Store, StoreError, Topics,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -29,21 +35,25 @@ use postern_core::ids::RequestId;
 use postern_core::record::conversion::Conversion;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A store in one file.
 pub struct LiteStore {
     writer: Lane,
     reader: Lane,
+    reports: Lane,
+    query_timeout: Duration,
 }
 
 impl LiteStore {
-    /// Opens the file at `path`, or makes it. Its directory must exist.
+    /// Opens the file at `path`, or makes it. Its directory must exist. What people ask is given
+    /// up after `query_timeout`.
     ///
     /// # Errors
     ///
     /// [`StoreError::Config`] for a path that isn't UTF-8 or names no file;
     /// [`StoreError::Unavailable`] where it can't be opened.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, query_timeout: Duration) -> Result<Self, StoreError> {
         // Kept in memory, the two connections would be two databases.
         if path.as_os_str().is_empty() || path == Path::new(":memory:") {
             return Err(StoreError::Config(
@@ -57,6 +67,8 @@ impl LiteStore {
         Ok(Self {
             writer: Lane::open(&database)?,
             reader: Lane::open(&database)?,
+            reports: Lane::open(&database)?,
+            query_timeout,
         })
     }
 }
@@ -190,14 +202,82 @@ impl Store for LiteStore {
     async fn add_token(&self, token: &AccessToken) -> Result<(), StoreError> {
         let token = token.clone();
         self.writer
-            .run(move |session| campaigns::add_token(session, &token))
+            .run(move |session| reading::add_token(session, &token))
             .await
     }
 
-    async fn token_role(&self, digest: &str) -> Result<Option<TokenRole>, StoreError> {
-        let digest = digest.to_owned();
+    async fn token(&self, token_id: &str) -> Result<Option<AccessToken>, StoreError> {
+        let token_id = token_id.to_owned();
         self.reader
-            .run(move |session| campaigns::token_role(session, &digest))
+            .run(move |session| reading::token(session, &token_id))
+            .await
+    }
+
+    async fn tokens(&self) -> Result<Vec<AccessToken>, StoreError> {
+        self.reader.run(reading::tokens).await
+    }
+
+    async fn revoke_token(
+        &self,
+        token_id: &str,
+        at: Timestamp,
+    ) -> Result<Option<AccessToken>, StoreError> {
+        let token_id = token_id.to_owned();
+        self.writer
+            .run(move |session| reading::revoke_token(session, &token_id, at))
+            .await
+    }
+
+    async fn advertiser_campaigns(&self, advertiser: &str) -> Result<Vec<i64>, StoreError> {
+        let advertiser = advertiser.to_owned();
+        self.reader
+            .run(move |session| reading::campaigns_of(session, &advertiser))
+            .await
+    }
+
+    async fn read_conversions(
+        &self,
+        filter: &ConversionFilter,
+        page: Page,
+        history: bool,
+    ) -> Result<Vec<ShownConversion>, StoreError> {
+        if filter.campaigns.is_none() {
+            return Ok(Vec::new());
+        }
+        let filter = filter.clone();
+        self.reports
+            .run_within(self.query_timeout, move |session| {
+                reading::conversions(session, &filter, page, history)
+            })
+            .await
+    }
+
+    async fn read_statistics(
+        &self,
+        query: &StatisticsQuery,
+    ) -> Result<Vec<StatisticsRow>, StoreError> {
+        let query = query.clone();
+        self.reports
+            .run_within(self.query_timeout, move |session| {
+                reading::statistics(session, &query)
+            })
+            .await
+    }
+
+    async fn read_log(
+        &self,
+        filter: &LogFilter,
+        page: Page,
+        history: bool,
+    ) -> Result<Vec<ShownPostback>, StoreError> {
+        if filter.campaigns.is_none() {
+            return Ok(Vec::new());
+        }
+        let filter = filter.clone();
+        self.reports
+            .run_within(self.query_timeout, move |session| {
+                reading::log(session, &filter, page, history)
+            })
             .await
     }
 }

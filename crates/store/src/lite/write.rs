@@ -3,18 +3,20 @@
 
 use super::lane::Session;
 use super::read;
+use crate::statistics::{ClickKey, ConversionKey, ConversionSum};
 use crate::{
     Batch, RefusedPostback, RejectsAdvance, StoreError, Topics, fence, parts, statistics, topics,
 };
 use jiff::Timestamp;
 use libsql::Value;
 use postern_core::decision::{
-    Change, LogEntry, PartitionState, PlacedClick, StatusChange, Unmatched, Writes,
+    Change, LogEntry, PartitionState, PlacedClick, StatusChange, Unmatched,
 };
 use postern_core::ids::RequestId;
 use postern_core::record::conversion::Conversion;
 use postern_core::record::postback::Origin;
 use postern_failpoint::failpoint;
+use std::collections::BTreeMap;
 
 const CREATE_PARTITION: &str = "\
 INSERT INTO partitions (partition, version, clicks, postbacks, sequence, published, unmatched)
@@ -35,6 +37,10 @@ INSERT INTO click_stats (campaign_id, bucket, site_id, source, partition, clicks
 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
 ON CONFLICT (campaign_id, bucket, site_id, source, partition)
 DO UPDATE SET clicks = clicks + excluded.clicks";
+
+const ADD_CLICK_TOTALS: &str = "\
+INSERT INTO click_totals (campaign_id, bucket, partition, clicks) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (campaign_id, bucket, partition) DO UPDATE SET clicks = clicks + excluded.clicks";
 
 const INSERT_CONVERSION: &str = "\
 INSERT INTO conversions (conversion_id, clickid, event, campaign_id, site_id, source, publisher_id,
@@ -58,6 +64,15 @@ DO UPDATE SET conversions = conversions + excluded.conversions,
               revenue_whole = revenue_whole + excluded.revenue_whole,
               revenue_micros = revenue_micros + excluded.revenue_micros";
 
+const ADD_CONVERSION_TOTALS: &str = "\
+INSERT INTO conversion_totals (campaign_id, bucket, currency, status, partition, conversions,
+                               revenue_whole, revenue_micros)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+ON CONFLICT (campaign_id, bucket, currency, status, partition)
+DO UPDATE SET conversions = conversions + excluded.conversions,
+              revenue_whole = revenue_whole + excluded.revenue_whole,
+              revenue_micros = revenue_micros + excluded.revenue_micros";
+
 /// Used with and without [`ONCE`].
 const INSERT_LOG: &str = "\
 INSERT INTO postback_log (request_id, received_at, outcome, reason, message, clickid, campaign_id,
@@ -72,9 +87,9 @@ const ONCE: &str = " ON CONFLICT (request_id) DO NOTHING";
 
 const INSERT_CHANGE: &str = "\
 INSERT INTO postback_changes (request_id, step, outcome, reason, conversion_id, policy_version,
-                              campaign_id, status, detail, observed)
+                              campaign_id, status, detail, observed, received_at)
 VALUES (?1, 1 + coalesce((SELECT max(step) FROM postback_changes WHERE request_id = ?1), 0), ?2,
-        ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
 const INSERT_UNMATCHED: &str = "\
 INSERT INTO unmatched (request_id, clickid, partition, kafka_offset, received_at, postback)
@@ -123,10 +138,14 @@ pub(super) fn commit(session: &Session, batch: &Batch) -> Result<(), StoreError>
             .iter()
             .zip(inserted)
             .filter_map(|(placed, inserted)| (inserted > 0).then_some(placed));
-        session.each(ADD_CLICKS, click_counts(new))?;
+        let counts = statistics::clicks(new);
+        session.each(ADD_CLICKS, click_counts(&counts))?;
+        session.each(ADD_CLICK_TOTALS, click_totals(&counts))?;
         session.each(INSERT_CONVERSION, writes.conversions.iter().map(conversion))?;
         session.each(INSERT_STATUS, writes.statuses.iter().map(status))?;
-        session.each(ADD_CONVERSIONS, conversion_sums(writes))?;
+        let sums = statistics::conversions(writes);
+        session.each(ADD_CONVERSIONS, conversion_sums(&sums))?;
+        session.each(ADD_CONVERSION_TOTALS, conversion_totals(&sums))?;
         session.each(INSERT_LOG, writes.log.iter().map(log))?;
         session.each(INSERT_CHANGE, writes.changes.iter().map(change))?;
         session.each(INSERT_UNMATCHED, writes.unmatched_added.iter().map(waiting))?;
@@ -235,9 +254,23 @@ fn click(placed: &PlacedClick) -> Vec<Value> {
     ]
 }
 
-fn click_counts<'a>(clicks: impl Iterator<Item = &'a PlacedClick>) -> Vec<Vec<Value>> {
-    statistics::clicks(clicks)
+fn click_totals(counts: &BTreeMap<ClickKey<'_>, i64>) -> Vec<Vec<Value>> {
+    statistics::click_totals(counts)
         .into_iter()
+        .map(|((campaign_id, bucket, partition), count)| {
+            vec![
+                campaign_id.into(),
+                time(bucket),
+                partition.into(),
+                count.into(),
+            ]
+        })
+        .collect()
+}
+
+fn click_counts(counts: &BTreeMap<ClickKey<'_>, i64>) -> Vec<Vec<Value>> {
+    counts
+        .iter()
         .map(|(key, count)| {
             vec![
                 key.campaign_id.into(),
@@ -245,7 +278,7 @@ fn click_counts<'a>(clicks: impl Iterator<Item = &'a PlacedClick>) -> Vec<Vec<Va
                 key.site_id.into(),
                 key.source.into(),
                 key.partition.into(),
-                count.into(),
+                (*count).into(),
             ]
         })
         .collect()
@@ -292,9 +325,26 @@ fn status(change: &StatusChange) -> Vec<Value> {
     ]
 }
 
-fn conversion_sums(writes: &Writes) -> Vec<Vec<Value>> {
-    statistics::conversions(writes)
+fn conversion_totals(sums: &BTreeMap<ConversionKey<'_>, ConversionSum>) -> Vec<Vec<Value>> {
+    statistics::conversion_totals(sums)
         .into_iter()
+        .map(|(key, sum)| {
+            vec![
+                key.campaign_id.into(),
+                time(key.bucket),
+                key.currency.into(),
+                key.status.into(),
+                key.partition.into(),
+                sum.conversions.into(),
+                sum.revenue_whole.into(),
+                sum.revenue_micros.into(),
+            ]
+        })
+        .collect()
+}
+
+fn conversion_sums(sums: &BTreeMap<ConversionKey<'_>, ConversionSum>) -> Vec<Vec<Value>> {
+    sums.iter()
         .map(|(key, sum)| {
             vec![
                 key.campaign_id.into(),
@@ -384,6 +434,7 @@ fn change(change: &Change) -> Vec<Value> {
         text(parts::status_of(&known.outcome)),
         text(change.detail),
         parts::write_observed(&change.observed).into(),
+        time(change.received_at),
     ]
 }
 

@@ -1,10 +1,10 @@
-//! Campaigns and access tokens: read, set, and handed over for publishing.
+//! Campaigns: read, set, and handed over for publishing.
 
 use super::connection::Lease;
 use super::error;
 use super::read::{get, rows};
 use super::write::BEGIN;
-use crate::{AccessToken, CampaignSink, CampaignVersion, StoreError, TokenRole, parts};
+use crate::{CampaignSink, CampaignVersion, StoreError, parts};
 use jiff::Timestamp;
 use postern_core::campaign::{Campaign, Change};
 use tokio_postgres::Row;
@@ -51,11 +51,6 @@ SELECT campaign_id, version, settings::text, secret FROM campaigns
 
 const PUBLISHED: &str = "\
 UPDATE campaigns SET published = version WHERE campaign_id = ANY($1)";
-
-const ADD_TOKEN: &str = "\
-INSERT INTO access_tokens (digest, role, name, created_at) VALUES ($1, $2, $3, $4)";
-
-const TOKEN: &str = "SELECT role FROM access_tokens WHERE digest = $1";
 
 fn campaign(row: &Row) -> Result<Campaign, StoreError> {
     parts::campaign(get(row, 0)?, get(row, 1)?, get(row, 2)?, get(row, 3)?)
@@ -156,20 +151,4 @@ pub(super) async fn publish(
     }
     lease.batch_execute("COMMIT").await.map_err(error::of)?;
     Ok(campaigns.len())
-}
-
-pub(super) async fn add_token(lease: &Lease, token: &AccessToken) -> Result<(), StoreError> {
-    let role = token.role.word();
-    let params: [&(dyn ToSql + Sync); 4] = [&token.digest, &role, &token.name, &token.created_at];
-    execute(lease, ADD_TOKEN, &params).await.map(drop)
-}
-
-pub(super) async fn token_role(
-    lease: &Lease,
-    digest: &str,
-) -> Result<Option<TokenRole>, StoreError> {
-    let rows = lease.rows(TOKEN, &[&digest]).await?;
-    rows.first()
-        .map(|row| parts::token_role(get(row, 0)?))
-        .transpose()
 }

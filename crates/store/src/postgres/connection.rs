@@ -21,8 +21,11 @@ pub struct PostgresConfig {
     /// `postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE`; further hosts and libpq's parameters
     /// as tokio-postgres reads them.
     pub url: String,
-    /// How many connections are held at most; one per worker and a few for readers.
+    /// How many connections are held at most; one per worker and a few for readers. As many again
+    /// for what people ask.
     pub pool_size: usize,
+    /// After this the server gives a question of people up; default 30 s.
+    pub query_timeout: Duration,
     /// After this the server gives a statement up; default 10 s.
     pub statement_timeout: Duration,
     /// After this the server stops waiting for a lock; default 3 s, so that who waits for a
@@ -43,6 +46,7 @@ impl PostgresConfig {
         Self {
             url: url.into(),
             pool_size,
+            query_timeout: Duration::from_secs(30),
             statement_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(3),
             idle_in_transaction_timeout: Duration::from_secs(3),
@@ -56,7 +60,17 @@ impl PostgresConfig {
     /// read the whole table instead: those that were planned while it was small and kept, and
     /// those that ask a table of a few hundred thousand rows for a thousand. So plans are made
     /// once, for any values, without sequential scans.
-    fn session(&self) -> String {
+    ///
+    /// What people ask is planned for its values, and may read much.
+    fn session(&self, purpose: Purpose) -> String {
+        if purpose == Purpose::Reading {
+            return format!(
+                "SET statement_timeout = {}; SET lock_timeout = {}; \
+                 SET default_transaction_read_only = on; SET jit = off",
+                self.query_timeout.as_millis(),
+                self.lock_timeout.as_millis(),
+            );
+        }
         format!(
             "SET statement_timeout = {}; SET lock_timeout = {}; \
              SET idle_in_transaction_session_timeout = {}; \
@@ -74,6 +88,7 @@ impl fmt::Debug for PostgresConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresConfig")
             .field("pool_size", &self.pool_size)
+            .field("query_timeout", &self.query_timeout)
             .field("statement_timeout", &self.statement_timeout)
             .field("lock_timeout", &self.lock_timeout)
             .field(
@@ -85,6 +100,15 @@ impl fmt::Debug for PostgresConfig {
     }
 }
 
+/// What connections are for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The work of the roles.
+    Work,
+    /// What people ask.
+    Reading,
+}
+
 /// The pool, and the time that a call may take.
 pub(super) struct Connections {
     pool: Pool,
@@ -92,7 +116,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(config: PostgresConfig) -> Result<Self, StoreError> {
+    pub(super) fn new(config: &PostgresConfig, purpose: Purpose) -> Result<Self, StoreError> {
         let unusable = |why: &dyn fmt::Display| StoreError::Config(format!("store.url: {why}"));
         let mut server: Config =
             config.url.parse().map_err(
@@ -122,11 +146,15 @@ impl Connections {
         }
         // The statement timeout is the server's; where the server itself is gone without a
         // word, only this and the keepalives tell.
-        let deadline = config.statement_timeout + config.connect_timeout;
+        let statement = match purpose {
+            Purpose::Work => config.statement_timeout,
+            Purpose::Reading => config.query_timeout,
+        };
+        let deadline = statement + config.connect_timeout;
         if server.get_tcp_user_timeout().is_none() {
             server.tcp_user_timeout(deadline);
         }
-        let session = config.session();
+        let session = config.session(purpose);
         let manager = Manager::from_config(
             server,
             NoTls,
@@ -159,11 +187,20 @@ impl Connections {
         })
     }
 
-    pub(super) async fn within_deadline<T>(
+    /// Runs `work` on a connection, within the deadline. The connection goes back to the pool
+    /// only after success: what failed, or was given up, may have left a transaction open or an
+    /// answer on its way, and closing the connection ends both.
+    pub(super) async fn run<T>(
         &self,
-        work: impl Future<Output = Result<T, StoreError>>,
+        work: impl AsyncFnOnce(&Lease) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.deadline, work).await {
+        let run = async {
+            let lease = self.lease().await?;
+            let value = work(&lease).await?;
+            lease.give_back();
+            Ok(value)
+        };
+        match tokio::time::timeout(self.deadline, run).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::Unavailable(
                 format!("no answer from PostgreSQL within {:?}", self.deadline).into(),
@@ -302,7 +339,9 @@ mod tests {
             "postgres://postern:s3cret@db/postern?sslmode=require",
             "postgres://postern:s3cret@/postern?colour=s3cret",
         ] {
-            let error = Connections::new(PostgresConfig::new(url, 2)).err().unwrap();
+            let error = Connections::new(&PostgresConfig::new(url, 2), Purpose::Work)
+                .err()
+                .unwrap();
             assert!(matches!(error, StoreError::Config(_)), "{url}");
             assert!(!error.to_string().contains("postern:s3cret"), "{error}");
         }
@@ -352,7 +391,7 @@ mod tests {
     async fn a_server_that_is_away_is_no_configuration_error() {
         // Port 1 on loopback: nobody listens there.
         let config = PostgresConfig::new("postgres://postern@127.0.0.1:1/postern", 2);
-        let connections = Connections::new(config).unwrap();
+        let connections = Connections::new(&config, Purpose::Work).unwrap();
         let error = connections.lease().await.err().unwrap();
         assert!(error.is_retriable(), "{error:?}");
     }

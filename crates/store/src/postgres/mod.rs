@@ -9,17 +9,22 @@ mod connection;
 mod error;
 mod migrate;
 mod read;
+mod reading;
 mod write;
 
 pub use connection::PostgresConfig;
 
 use crate::parts;
+use crate::reading::{
+    ConversionFilter, LogFilter, Page, ShownConversion, ShownPostback, StatisticsQuery,
+    StatisticsRow,
+};
 use crate::{
     AccessToken, Batch, CampaignSink, CampaignVersion, Logged, Lookup, Migrated, RefusedPostback,
-    RejectsAdvance, Store, StoreError, TokenRole, Topics,
+    RejectsAdvance, Store, StoreError, Topics,
 };
 use async_trait::async_trait;
-use connection::{Connections, Lease};
+use connection::{Connections, Lease, Purpose};
 use jiff::Timestamp;
 use postern_core::campaign::{Campaign, Change};
 use postern_core::decision::{PartitionState, View};
@@ -30,6 +35,8 @@ use std::sync::Arc;
 /// A pool of connections. Cheap to make: nothing is contacted before the first call.
 pub struct PostgresStore {
     connections: Connections,
+    /// For what people ask; none is made before the first question.
+    reading: Connections,
 }
 
 impl PostgresStore {
@@ -41,25 +48,16 @@ impl PostgresStore {
     /// [`StoreError::Config`] for a URL that can't be used.
     pub fn connect(config: PostgresConfig) -> Result<Self, StoreError> {
         Ok(Self {
-            connections: Connections::new(config)?,
+            connections: Connections::new(&config, Purpose::Work)?,
+            reading: Connections::new(&config, Purpose::Reading)?,
         })
     }
 
-    /// Runs `work` on a connection, within the deadline. The connection goes back to the pool
-    /// only after success: what failed, or was given up, may have left a transaction open or an
-    /// answer on its way, and closing the connection ends both.
     async fn run<T>(
         &self,
         work: impl AsyncFnOnce(&Lease) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.connections
-            .within_deadline(async {
-                let lease = self.connections.lease().await?;
-                let value = work(&lease).await?;
-                lease.give_back();
-                Ok(value)
-            })
-            .await
+        self.connections.run(work).await
     }
 }
 
@@ -170,12 +168,67 @@ impl Store for PostgresStore {
     }
 
     async fn add_token(&self, token: &AccessToken) -> Result<(), StoreError> {
-        self.run(async |lease| campaigns::add_token(lease, token).await)
+        self.run(async |lease| reading::add_token(lease, token).await)
             .await
     }
 
-    async fn token_role(&self, digest: &str) -> Result<Option<TokenRole>, StoreError> {
-        self.run(async |lease| campaigns::token_role(lease, digest).await)
+    async fn token(&self, token_id: &str) -> Result<Option<AccessToken>, StoreError> {
+        self.run(async |lease| reading::token(lease, token_id).await)
+            .await
+    }
+
+    async fn tokens(&self) -> Result<Vec<AccessToken>, StoreError> {
+        self.run(async |lease| reading::tokens(lease).await).await
+    }
+
+    async fn revoke_token(
+        &self,
+        token_id: &str,
+        at: Timestamp,
+    ) -> Result<Option<AccessToken>, StoreError> {
+        self.run(async |lease| reading::revoke_token(lease, token_id, at).await)
+            .await
+    }
+
+    async fn advertiser_campaigns(&self, advertiser: &str) -> Result<Vec<i64>, StoreError> {
+        self.run(async |lease| reading::campaigns_of(lease, advertiser).await)
+            .await
+    }
+
+    async fn read_conversions(
+        &self,
+        filter: &ConversionFilter,
+        page: Page,
+        history: bool,
+    ) -> Result<Vec<ShownConversion>, StoreError> {
+        if filter.campaigns.is_none() {
+            return Ok(Vec::new());
+        }
+        self.reading
+            .run(async |lease| reading::conversions(lease, filter, page, history).await)
+            .await
+    }
+
+    async fn read_statistics(
+        &self,
+        query: &StatisticsQuery,
+    ) -> Result<Vec<StatisticsRow>, StoreError> {
+        self.reading
+            .run(async |lease| reading::statistics(lease, query).await)
+            .await
+    }
+
+    async fn read_log(
+        &self,
+        filter: &LogFilter,
+        page: Page,
+        history: bool,
+    ) -> Result<Vec<ShownPostback>, StoreError> {
+        if filter.campaigns.is_none() {
+            return Ok(Vec::new());
+        }
+        self.reading
+            .run(async |lease| reading::log(lease, filter, page, history).await)
             .await
     }
 }

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a commit writes, each as a trigger's event.
-const WRITES: [&str; 10] = [
+const WRITES: [&str; 12] = [
     "INSERT ON clicks",
     "INSERT ON click_stats",
+    "INSERT ON click_totals",
     "INSERT ON conversions",
     "INSERT ON conversion_statuses",
     "INSERT ON conversion_stats",
+    "INSERT ON conversion_totals",
     "INSERT ON postback_log",
     "INSERT ON postback_changes",
     "INSERT ON unmatched",

@@ -4,7 +4,7 @@ use crate::engine::Database;
 use crate::world::at;
 use async_trait::async_trait;
 use postern_core::campaign::{Campaign, Change, Dedupe, PostbackSecret, SecretChange, Settings};
-use postern_store::{AccessToken, CampaignSink, StoreError, TokenRole};
+use postern_store::{AccessToken, CampaignSink, Grant, StoreError};
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -248,19 +248,56 @@ pub async fn publishers_keep_the_order(database: &Database) {
     assert_eq!(versions.last(), Some(&VERSIONS));
 }
 
-pub async fn tokens_are_known_by_their_digest(database: &Database) {
+pub async fn tokens_are_known_by_their_ids(database: &Database) {
     let store = database.store.as_ref();
-    let token = AccessToken {
-        digest: "ab".repeat(32),
-        role: TokenRole::Admin,
+    let token = |number: i64, grant: Grant| AccessToken {
+        token_id: format!("{number:012}"),
+        digest: format!("{number:064}"),
+        grant,
         name: "it's \"mine\"".to_owned(),
-        created_at: at(0),
+        created_at: at(number),
+        expires_at: (number == 2).then(|| at(1_000)),
+        revoked_at: None,
     };
-    store.add_token(&token).await.unwrap();
+    let tokens = [
+        token(1, Grant::Admin),
+        token(2, Grant::Advertiser("it's \"theirs\"".to_owned())),
+        token(3, Grant::Campaigns(vec![7, -8])),
+    ];
+    for token in tokens.iter().rev() {
+        store.add_token(token).await.unwrap();
+        assert_eq!(store.token(&token.token_id).await.unwrap().unwrap(), *token);
+        assert!(store.add_token(token).await.is_err());
+    }
+    assert_eq!(store.tokens().await.unwrap(), tokens);
+    assert_eq!(store.token("").await.unwrap(), None);
+
+    let revoked = AccessToken {
+        revoked_at: Some(at(50)),
+        ..tokens[1].clone()
+    };
+    for seconds in [50, 60] {
+        let found = store.revoke_token(&revoked.token_id, at(seconds)).await;
+        assert_eq!(found.unwrap().unwrap(), revoked);
+    }
     assert_eq!(
-        store.token_role(&token.digest).await.unwrap(),
-        Some(TokenRole::Admin)
+        store.token(&revoked.token_id).await.unwrap().unwrap(),
+        revoked
     );
-    assert_eq!(store.token_role("").await.unwrap(), None);
-    assert!(store.add_token(&token).await.is_err());
+    assert_eq!(store.revoke_token("none", at(60)).await.unwrap(), None);
+}
+
+pub async fn an_advertiser_has_the_campaigns_that_name_it(database: &Database) {
+    let store = database.store.as_ref();
+    for (id, advertiser) in [(3, "Acme"), (2, "Acme"), (1, "acme"), (4, "")] {
+        let mut campaign = Campaign {
+            campaign_id: id,
+            version: 1,
+            ..Campaign::default()
+        };
+        campaign.settings.advertiser = advertiser.to_owned();
+        database.campaign(&campaign).await;
+    }
+    assert_eq!(store.advertiser_campaigns("Acme").await.unwrap(), [2, 3]);
+    assert!(store.advertiser_campaigns("Ac").await.unwrap().is_empty());
 }

@@ -313,6 +313,7 @@ pub async fn statistics_are_the_sums_of_the_conversions(database: &Database) {
         ))
         .await;
     assert_eq!(kept, counted);
+    totals_are_the_sums_of_sites_and_sources(database).await;
     assert_eq!(
         database
             .query("SELECT sum(clicks), sum(conversions) FROM campaign_statistics")
@@ -321,6 +322,28 @@ pub async fn statistics_are_the_sums_of_the_conversions(database: &Database) {
             .query("SELECT (SELECT count(*) FROM clicks), (SELECT count(*) FROM conversions)")
             .await
     );
+}
+
+pub async fn totals_are_the_sums_of_sites_and_sources(database: &Database) {
+    let keys = "campaign_id, bucket, currency, status, partition";
+    let sums = "sum(conversions), sum(revenue_whole), sum(revenue_micros)";
+    let grouped = |table: &str| {
+        format!(
+            "SELECT {keys}, {sums} FROM {table} GROUP BY {keys} HAVING sum(conversions) <> 0 \
+             ORDER BY 1, 2, 3, 4, 5"
+        )
+    };
+    let kept = database.query(&grouped("conversion_totals")).await;
+    assert_eq!(kept, database.query(&grouped("conversion_stats")).await);
+    assert!(!kept.is_empty());
+    let grouped = |table: &str| {
+        format!(
+            "SELECT campaign_id, bucket, partition, sum(clicks) FROM {table} \
+             GROUP BY campaign_id, bucket, partition ORDER BY 1, 2, 3"
+        )
+    };
+    let kept = database.query(&grouped("click_totals")).await;
+    assert_eq!(kept, database.query(&grouped("click_stats")).await);
 }
 
 pub async fn sums_beyond_64_bits_of_millionths_hold(database: &Database) {

@@ -1,7 +1,7 @@
 //! The engines, and databases to run a case on.
 
 use postern_core::campaign::{Campaign, Dedupe};
-use postern_store::{Store, open};
+use postern_store::{Store, StoreOptions, open};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -15,12 +15,14 @@ pub enum Engine {
 }
 
 /// What a batch writes to.
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 10] = [
     "clicks",
     "conversions",
     "conversion_statuses",
     "click_stats",
+    "click_totals",
     "conversion_stats",
+    "conversion_totals",
     "postback_log",
     "postback_changes",
     "unmatched",
@@ -93,7 +95,7 @@ impl Engine {
             }
         };
         let database = Database {
-            store: open(&url, 4).unwrap(),
+            store: open(&url, StoreOptions::default()).unwrap(),
             url,
             postgres: directory.is_none(),
             client: OnceCell::new(),
@@ -152,7 +154,7 @@ impl Drop for Server {
 impl Database {
     /// Another store on the same database, as another process would have it.
     pub fn again(&self) -> Arc<dyn Store> {
-        open(&self.url, 2).unwrap()
+        open(&self.url, StoreOptions::default()).unwrap()
     }
 
     pub fn is_postgres(&self) -> bool {

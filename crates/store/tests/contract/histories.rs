@@ -392,6 +392,9 @@ async fn statistics(database: &Database, picture: &mut Picture) {
         counts.entry(cell).or_default().insert(status, sum.0);
     }
     // What reports read tells the same.
+    if !picture.statistics.is_empty() {
+        crate::commits::totals_are_the_sums_of_sites_and_sources(database).await;
+    }
     let sql = format!(
         "SELECT campaign_id, {bucket}, currency, clicks, conversions, pending, rejected, reversed \
          FROM campaign_statistics"

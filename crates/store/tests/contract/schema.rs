@@ -4,10 +4,10 @@ use crate::engine::Database;
 use crate::world::{clickid, request, start};
 use postern_core::campaign::Dedupe;
 use postern_core::status::Status;
-use postern_store::{Lookup, StoreError, Topics};
+use postern_store::{Lookup, StoreError, StoreOptions, Topics};
 
 /// How many there are.
-const MIGRATIONS: usize = 2;
+const MIGRATIONS: usize = 3;
 
 fn topics(partitions: i32, clicks: Option<&str>, postbacks: Option<&str>) -> Topics {
     Topics {
@@ -61,8 +61,8 @@ pub async fn migrating_twice_and_two_at_once_is_harmless(database: &Database) {
     if !database.is_postgres() {
         // A file of its own, beside the first.
         let url = format!("{}-2", database.url);
-        let one = postern_store::open(&url, 1).unwrap();
-        let two = postern_store::open(&url, 1).unwrap();
+        let one = postern_store::open(&url, StoreOptions::default()).unwrap();
+        let two = postern_store::open(&url, StoreOptions::default()).unwrap();
         let (first, second) = tokio::join!(one.migrate(), two.migrate());
         assert_eq!(first.unwrap().len() + second.unwrap().len(), MIGRATIONS);
         two.check_schema().await.unwrap();
@@ -75,7 +75,7 @@ pub async fn migrating_twice_and_two_at_once_is_harmless(database: &Database) {
         let applied = [first.unwrap(), second.unwrap()].concat();
         let mut numbers: Vec<_> = applied.iter().map(|one| one.number).collect();
         numbers.sort_unstable();
-        assert_eq!(numbers, [1, 2]);
+        assert_eq!(numbers, [1, 2, 3]);
         one.check_schema().await.unwrap();
     }
 }
@@ -162,6 +162,13 @@ pub async fn rows_of_the_first_schema_are_taken_over(database: &Database) {
     assert_eq!(view.known[&request(2)].outcome.word(), "duplicate");
     let sql = "SELECT sum(conversions), sum(pending) FROM campaign_statistics";
     assert_eq!(database.query(sql).await, [["1", "0"]]);
+    let sql = "SELECT campaign_id, currency, status, partition, conversions, revenue_micros \
+               FROM conversion_totals";
+    let totals = [["7", "USD", "approved", "0", "1", "500000"]];
+    assert_eq!(database.query(sql).await, totals);
+    let sql = "SELECT count(*) FROM postback_changes c JOIN postback_log l \
+               ON l.request_id = c.request_id AND l.received_at = c.received_at";
+    assert_eq!(database.number(sql).await, 1);
 }
 
 pub async fn a_newer_schema_is_refused(database: &Database) {

@@ -1,7 +1,7 @@
 //! Postbacks that wait for their click, and what becomes of them.
 
 use crate::engine::Database;
-use crate::world::{Worker, click, clickid, postback, request, with_txid};
+use crate::world::{Worker, at, click, clickid, postback, request, with_txid};
 use postern_core::campaign::Dedupe;
 use postern_core::currency::Currency;
 use postern_core::decision::{Change, Known};
@@ -86,6 +86,7 @@ pub async fn the_latest_of_several_changes_holds(database: &Database) {
     worker.batch(store, &[], &[postback(1, "a", "1")]).await;
     let change = |policy_version| Change {
         request_id: request(1),
+        received_at: at(1),
         known: Known {
             outcome: Outcome::ClickNotFound,
             conversion_id: None,

@@ -6,8 +6,10 @@ mod steps;
 
 use super::connection::{Flight, Lease};
 use super::{error, read};
-use crate::{Batch, RefusedPostback, RejectsAdvance, StoreError, Topics, fence, topics};
-use columns::{Clicks, ConversionSums, Conversions};
+use crate::{
+    Batch, RefusedPostback, RejectsAdvance, StoreError, Topics, fence, statistics, topics,
+};
+use columns::{Clicks, ConversionSums, ConversionTotals, Conversions};
 use log::Log;
 use postern_core::decision::PartitionState;
 use postern_failpoint::failpoint;
@@ -68,7 +70,9 @@ pub(super) async fn commit(lease: &Lease, batch: &Batch) -> Result<(), StoreErro
     let clicks = Clicks::of(&writes.clicks);
     let conversions = Conversions::of(&writes.conversions);
     let statuses = Statuses::of(&writes.statuses);
-    let sums = ConversionSums::of(writes);
+    let summed = statistics::conversions(writes);
+    let sums = ConversionSums::of(&summed);
+    let totals = ConversionTotals::of(&statistics::conversion_totals(&summed));
     let log = Log::of(&writes.log);
     let changes = Changes::of(&writes.changes);
     let waiting = Waiting::of(&writes.unmatched_added);
@@ -87,6 +91,7 @@ pub(super) async fn commit(lease: &Lease, batch: &Batch) -> Result<(), StoreErro
     board(&mut flight, lease, &conversions).await?;
     board(&mut flight, lease, &statuses).await?;
     board(&mut flight, lease, &sums).await?;
+    board(&mut flight, lease, &totals).await?;
     board(&mut flight, lease, &log).await?;
     board(&mut flight, lease, &changes).await?;
     board(&mut flight, lease, &waiting).await?;

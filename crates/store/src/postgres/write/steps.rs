@@ -12,6 +12,7 @@ use uuid::Uuid;
 #[derive(Default)]
 pub(super) struct Changes<'a> {
     request_ids: Vec<Uuid>,
+    received_at: Vec<Timestamp>,
     outcomes: Vec<&'a str>,
     reasons: Vec<&'a str>,
     conversions: Vec<Option<Uuid>>,
@@ -28,6 +29,7 @@ impl<'a> Changes<'a> {
         for change in changes {
             let known = &change.known;
             columns.request_ids.push(change.request_id.as_uuid());
+            columns.received_at.push(change.received_at);
             columns.outcomes.push(known.outcome.word());
             columns.reasons.push(change.reason);
             columns
@@ -48,16 +50,16 @@ impl<'a> Changes<'a> {
 impl Part for Changes<'_> {
     const SQL: &'static str = "\
 INSERT INTO postback_changes (request_id, step, outcome, reason, conversion_id, policy_version,
-                              campaign_id, status, detail, observed)
+                              campaign_id, status, detail, observed, received_at)
 SELECT t.request_id,
        coalesce((SELECT max(c.step) FROM postback_changes c WHERE c.request_id = t.request_id), 0)
            + (row_number() OVER (PARTITION BY t.request_id ORDER BY t.n))::int,
        t.outcome, t.reason, t.conversion_id, t.policy_version, t.campaign_id, t.status, t.detail,
-       t.observed
+       t.observed, t.received_at
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[],
-              $7::text[], $8::text[], $9::text[]) WITH ORDINALITY
+              $7::text[], $8::text[], $9::text[], $10::timestamptz[]) WITH ORDINALITY
        AS t(request_id, outcome, reason, conversion_id, policy_version, campaign_id, status,
-            detail, observed, n)";
+            detail, observed, received_at, n)";
 
     fn is_empty(&self) -> bool {
         self.request_ids.is_empty()
@@ -74,6 +76,7 @@ SELECT t.request_id,
             &self.statuses,
             &self.details,
             &self.observed,
+            &self.received_at,
         ]
     }
 }

@@ -2,11 +2,12 @@
 
 use hyper::HeaderMap;
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Walks `X-Forwarded-For` from its right end, past trusted proxies, to the first address that
 /// isn't one. Whatever stands left of it was written by the caller and is worth nothing.
-pub(crate) fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+#[must_use]
+pub fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut address = canonical(peer);
     if !is_trusted(address, trusted) {
         return address;
@@ -27,6 +28,18 @@ pub(crate) fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr
         }
     }
     address
+}
+
+/// What caps per address count by: an IPv6 caller commands a /64.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
 }
 
 fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {

@@ -1,0 +1,72 @@
+-- What reports read by: orders to page in, totals of campaigns, tokens for those who read.
+--
+-- The twin of PostgreSQL's, where the comments stand.
+
+DROP INDEX conversions_campaign;
+CREATE INDEX conversions_campaign_created ON conversions (campaign_id, created_at, conversion_id);
+CREATE INDEX conversions_campaign_clicked ON conversions (campaign_id, clicked_at, conversion_id);
+CREATE INDEX conversions_created ON conversions (created_at, conversion_id);
+CREATE INDEX conversions_external_id ON conversions (external_id) WHERE external_id IS NOT NULL;
+
+CREATE TABLE conversion_totals (
+    campaign_id    INTEGER NOT NULL,
+    bucket         INTEGER NOT NULL,
+    currency       TEXT NOT NULL,
+    status         TEXT NOT NULL,
+    partition      INTEGER NOT NULL,
+    conversions    INTEGER NOT NULL,
+    revenue_whole  INTEGER NOT NULL,
+    revenue_micros INTEGER NOT NULL,
+    PRIMARY KEY (campaign_id, bucket, currency, status, partition)
+) STRICT, WITHOUT ROWID;
+INSERT INTO conversion_totals
+SELECT campaign_id, bucket, currency, status, partition, sum(conversions), sum(revenue_whole),
+       sum(revenue_micros)
+  FROM conversion_stats
+ GROUP BY campaign_id, bucket, currency, status, partition;
+
+CREATE TABLE click_totals (
+    campaign_id INTEGER NOT NULL,
+    bucket      INTEGER NOT NULL,
+    partition   INTEGER NOT NULL,
+    clicks      INTEGER NOT NULL,
+    PRIMARY KEY (campaign_id, bucket, partition)
+) STRICT, WITHOUT ROWID;
+INSERT INTO click_totals
+SELECT campaign_id, bucket, partition, sum(clicks) FROM click_stats
+ GROUP BY campaign_id, bucket, partition;
+
+DROP INDEX postback_log_received_at;
+CREATE INDEX postback_log_received_at ON postback_log (received_at, request_id);
+CREATE INDEX postback_log_campaign ON postback_log (campaign_id, received_at, request_id)
+    WHERE campaign_id IS NOT NULL;
+DROP INDEX postback_log_clickid;
+CREATE INDEX postback_log_clickid ON postback_log (clickid, received_at, request_id)
+    WHERE clickid IS NOT NULL;
+
+ALTER TABLE postback_changes ADD COLUMN received_at INTEGER NOT NULL DEFAULT 0;
+UPDATE postback_changes
+   SET received_at = coalesce((SELECT l.received_at FROM postback_log l
+                                WHERE l.request_id = postback_changes.request_id),
+                              unixepoch() * 1000000);
+CREATE INDEX postback_changes_campaign ON postback_changes (campaign_id, received_at, request_id)
+    WHERE campaign_id IS NOT NULL;
+
+ALTER TABLE access_tokens RENAME TO old_access_tokens;
+CREATE TABLE access_tokens (
+    digest     TEXT PRIMARY KEY NOT NULL,
+    token_id   TEXT NOT NULL UNIQUE,
+    role       TEXT NOT NULL CHECK (role IN ('admin', 'advertiser', 'campaigns')),
+    advertiser TEXT,
+    campaigns  TEXT,
+    name       TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    revoked_at INTEGER,
+    CHECK ((role = 'advertiser') = (advertiser IS NOT NULL)),
+    CHECK ((role = 'campaigns') = (campaigns IS NOT NULL))
+) STRICT, WITHOUT ROWID;
+INSERT INTO access_tokens (digest, token_id, role, name, created_at)
+SELECT digest, substr(digest, 1, 12), role, name, created_at FROM old_access_tokens;
+DROP TABLE old_access_tokens;
+CREATE INDEX campaigns_advertiser ON campaigns (settings ->> 'advertiser');

@@ -6,6 +6,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/.." && pwd)
 # shellcheck source-path=SCRIPTDIR source=../deploy/lib.sh
 . "$root/deploy/lib.sh"
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$here/lib.sh"
 
 usage() {
     cat <<'TEXT'
@@ -46,89 +48,10 @@ need curl curl
 json=${JSON:-}
 [[ $json == '' || $json == /* ]] || json=$PWD/$json
 
-if [[ -n ${POSTERN:-} ]]; then
-    [[ -x $POSTERN && -x ${POSTERN_BENCH:-} ]] || die "POSTERN and POSTERN_BENCH must both name a program"
-    postern=$(realpath "$POSTERN") generator=$(realpath "$POSTERN_BENCH")
-else
-    need cargo cargo
-    # The embedded broker declares Rust 1.96 and works with 1.95.
-    ignore=()
-    minor=$(rustc --version | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p')
-    ((${minor:-96} >= 96)) || ignore=(--ignore-rust-version)
-    (cd "$root" && cargo build --release --locked "${ignore[@]}" -p postern -p postern-bench) >&2
-    target=${CARGO_TARGET_DIR:-target}
-    [[ $target == /* ]] || target=$root/$target
-    postern=$target/release/postern generator=$target/release/postern-bench
-fi
-
-dir=$(mktemp -d "${TMPDIR:-/tmp}/main-path.XXXXXX")
-mkdir "$dir/logs"
-pids=()
-parts=()
+use_programs
+begin main-path
 table=$dir/table.md
 token=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
-
-# stop_all: what was started last ends first.
-stop_all() {
-    local index pid end
-    for ((index = ${#pids[@]} - 1; index >= 0; index--)); do
-        pid=${pids[index]}
-        kill -TERM "$pid" 2>/dev/null || continue
-        end=$((SECONDS + 30))
-        while kill -0 "$pid" 2>/dev/null; do
-            if ((SECONDS >= end)); then
-                printf 'main-path.sh: %s did not end within 30 s\n' "$pid" >&2
-                kill -KILL "$pid" 2>/dev/null || true
-                break
-            fi
-            sleep 0.1
-        done
-        wait "$pid" 2>/dev/null || true
-    done
-    pids=()
-    for ((index = ${#parts[@]} - 1; index >= 0; index--)); do
-        "$root/deploy/${parts[index]}/${parts[index]}.sh" stop --dir "$dir/${parts[index]}" ||
-            "$root/deploy/${parts[index]}/${parts[index]}.sh" kill --dir "$dir/${parts[index]}" || true
-    done
-    parts=()
-}
-
-at_end() {
-    local rc=$?
-    trap - EXIT
-    stop_all
-    if ((rc != 0 && rc != 130)); then
-        local kept
-        kept=$(mktemp -d "${TMPDIR:-/tmp}/main-path-logs.XXXXXX")
-        cp -r "$dir/logs/." "$kept/"
-        printf 'main-path.sh: the logs are in %s\n' "$kept" >&2
-    fi
-    rm -rf "$dir"
-    exit "$rc"
-}
-trap at_end EXIT
-trap 'exit 130' INT TERM
-
-# start ROLE: starts it with the environment at hand; puts its admin port into $ADMIN.
-start() {
-    free_port
-    ADMIN=$PORT
-    POSTERN__ADMIN__LISTEN=127.0.0.1:$ADMIN POSTERN__LOG__FORMAT=json \
-        "$postern" "$1" >"$dir/logs/$1.out" 2>"$dir/logs/$1.log" </dev/null &
-    pids+=($!)
-}
-
-# ready ROLE PORT
-ready() {
-    local end=$((SECONDS + 60))
-    until curl -fsS -o /dev/null "http://127.0.0.1:$2/readyz" 2>/dev/null; do
-        if ((SECONDS >= end)) || ! kill -0 "${pids[-1]}" 2>/dev/null; then
-            tail -n 20 "$dir/logs/$1.log" >&2
-            die "$1 is not ready"
-        fi
-        sleep 0.1
-    done
-}
 
 # measure LABEL PORT TOKEN
 measure() {
@@ -161,26 +84,9 @@ measure_standalone() {
 }
 
 measure_real() {
-    local http started ingress_admin consumer_admin
-    started=$("$root/deploy/kafka/kafka.sh" start --dir "$dir/kafka" --brokers "${BROKERS:-1}" --until-exit $$)
-    parts+=(kafka)
-    export POSTERN__KAFKA__BROKERS=${started#bootstrap=}
-    started=$("$root/deploy/postgres/postgres.sh" start --dir "$dir/postgres" --until-exit $$)
-    parts+=(postgres)
-    export POSTERN__STORE__URL=${started#url=} POSTERN__DATA_DIR=$dir/real POSTERN__CLICKS__TOKEN=$token
-    [[ ${BROKERS:-1} != 1 ]] || export POSTERN__KAFKA__ALLOW_SINGLE_REPLICA=true
-    "$postern" migrate >"$dir/logs/migrate.log" 2>&1
-    "$postern" topics create >"$dir/logs/topics.log" 2>&1
-    start consumer
-    consumer_admin=$ADMIN
-    ready consumer "$consumer_admin"
-    free_port
-    http=$PORT
-    export POSTERN__HTTP__LISTEN=127.0.0.1:$http
-    start ingress
-    ingress_admin=$ADMIN
-    ready ingress "$ingress_admin"
-    measure 'Kafka + PostgreSQL' "$http" "$token"
+    start_parts "$dir/postgres"
+    start_roles
+    measure 'Kafka + PostgreSQL' "$INGRESS" "$token"
     stop_all
 }
 

@@ -66,7 +66,13 @@ pub async fn rewind(store: &dyn Store, topics: &TopicAdmin) -> Result<usize, Rew
     let count = advances.len();
     if count > 0 {
         let writes = Writes::default();
-        store.commit(&Batch { advances, writes }).await?;
+        store
+            .commit(&Batch {
+                advances,
+                writes,
+                slot: 0,
+            })
+            .await?;
     }
     Ok(count)
 }

@@ -378,7 +378,12 @@ impl Worker {
     }
 
     pub(crate) fn commit(&mut self, advances: Vec<Advance>, writes: Writes) -> Result<(), Dropped> {
-        let batch = StoreBatch { advances, writes };
+        let batch = StoreBatch {
+            advances,
+            writes,
+            // Nobody else's, but for the moment of a rebalance.
+            slot: self.ownership.rows.keys().min().copied().unwrap_or(0),
+        };
         self.handle.block_on(self.store.commit(&batch))?;
         for advance in &batch.advances {
             self.ownership

@@ -2,7 +2,7 @@
 
 use crate::ids::{ClickId, RequestId};
 use crate::record::verdict::{Forbidden, Outcome};
-use crate::request::Warning;
+use crate::request::{Fields, Refusal, Remarks, Warning};
 use std::fmt::Display;
 
 /// Message of `click_not_found`.
@@ -95,6 +95,45 @@ pub fn error(code: &str, message: &str) -> Vec<u8> {
     error_with(code, message, &[])
 }
 
+/// The body of a postback that no record could be made of. The hint comes last, and only when
+/// there is one.
+#[must_use]
+pub fn refused(refusal: &Refusal, hint: Option<&str>) -> Vec<u8> {
+    let body = Body::new("error")
+        .text("error", refusal.code())
+        .text("message", &refusal.message());
+    match hint {
+        Some(hint) => body.text("hint", hint),
+        None => body,
+    }
+    .finish()
+}
+
+/// The body of a check: the fields as they were understood.
+#[must_use]
+pub fn understood(fields: &Fields, remarks: &Remarks) -> Vec<u8> {
+    let mut body = Body::new("ok")
+        .text("clickid", fields.clickid.as_str())
+        .number("revenue", &fields.revenue)
+        .text("currency", fields.currency.as_str())
+        .number("currency_sent", &fields.currency_sent)
+        .value("external_id", &fields.external_id)
+        .value("event", &fields.event)
+        .value("conversion_status", &fields.status);
+    for (number, subid) in fields.subids.iter().enumerate() {
+        body = body.value(&format!("subid{number}"), subid);
+    }
+    let body = body
+        .number("signed", &fields.signature.is_some())
+        .value("ignored", &remarks.ignored)
+        .warnings(&fields.warnings);
+    match remarks.hints.is_empty() {
+        true => body,
+        false => body.value("hints", &remarks.hints),
+    }
+    .finish()
+}
+
 fn error_with(code: &str, message: &str, warnings: &[Warning]) -> Vec<u8> {
     Body::new("error")
         .text("error", code)
@@ -130,13 +169,20 @@ impl Body {
         self
     }
 
-    /// A number field, printed as `value` displays it.
+    /// A number or boolean field, printed as `value` displays it.
     #[must_use]
     pub fn number(mut self, name: &str, value: &impl Display) -> Self {
         use std::io::Write as _;
         self.name(name);
         // Writing into a Vec can't fail.
         let _ = write!(self.0, "{value}");
+        self
+    }
+
+    /// A field of texts, lists of them, or nothing: no numbers, which must not become floats.
+    fn value<T: serde::Serialize>(mut self, name: &str, value: &T) -> Self {
+        self.name(name);
+        self.json(value);
         self
     }
 
@@ -183,8 +229,10 @@ impl Body {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::check::check;
     use crate::currency::Currency;
     use crate::money::Revenue;
+    use crate::request::{Incoming, Rules};
     use crate::status::Status;
 
     fn text(bytes: Vec<u8>) -> String {
@@ -259,6 +307,38 @@ mod tests {
         assert_eq!(
             text(error("internal_error", INTERNAL_ERROR)),
             r#"{"status":"error","error":"internal_error","message":"Unexpected server error"}"#
+        );
+    }
+
+    fn checked(query: &str) -> String {
+        let incoming = Incoming {
+            query: query.as_bytes(),
+            body: None,
+        };
+        text(check(&incoming, &Rules::default()).body)
+    }
+
+    #[test]
+    fn a_check_tells_the_fields_as_they_are_understood() {
+        assert_eq!(
+            checked("clickid=a&revenue=8999999999999.123456&subid1=%22&type=SALE&sig=0&foo=1"),
+            r#"{"status":"ok","clickid":"a","revenue":8999999999999.123456,"currency":"USD","currency_sent":false,"external_id":null,"event":null,"conversion_status":{"word":"SALE","status":"approved"},"subid0":null,"subid1":"\"","subid2":null,"subid3":null,"subid4":null,"signed":true,"ignored":["foo"]}"#
+        );
+        assert_eq!(
+            checked("clickid=a&currency=eur&tid=7&goal=x&status=odd&subid4=[S]&amount=5"),
+            r#"{"status":"ok","clickid":"a","revenue":0,"currency":"EUR","currency_sent":true,"external_id":"7","event":"x","conversion_status":{"word":"odd","status":null},"subid0":null,"subid1":null,"subid2":null,"subid3":null,"subid4":"[S]","signed":false,"ignored":["amount"],"warnings":[{"code":"unresolved_macro","parameter":"subid4","message":"subid4 is the unresolved macro \"[S]\"; stored as it is"}],"hints":["you sent \"amount\"; did you mean \"revenue\"?","the tracker that sends this did not replace the macro \"[S]\" in subid4; look up in its documentation what it calls this value, and put that into its postback URL"]}"#
+        );
+    }
+
+    #[test]
+    fn a_refusal_ends_with_its_hint() {
+        assert_eq!(
+            checked(""),
+            r#"{"status":"error","error":"missing_clickid","message":"clickid parameter is required"}"#
+        );
+        assert_eq!(
+            checked("cid=a"),
+            r#"{"status":"error","error":"missing_clickid","message":"clickid parameter is required","hint":"you sent \"cid\"; did you mean \"clickid\"?"}"#
         );
     }
 }

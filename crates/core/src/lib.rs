@@ -9,6 +9,7 @@ extern crate self as postern_core;
 
 pub mod answer;
 pub mod campaign;
+pub mod check;
 pub mod currency;
 pub mod decision;
 pub mod ids;

@@ -5,6 +5,7 @@
 
 mod breaker;
 mod campaigns;
+mod check;
 mod clicks;
 mod config;
 mod metrics;

@@ -5,12 +5,13 @@ use crate::routes::{Answer, Call, Ingress, MAX_URI};
 use bytes::Bytes;
 use hyper::body::Incoming as Body;
 use hyper::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use postern_core::answer;
 use postern_core::record::postback::{MAX_RAW_BODY_BYTES, Origin, Postback};
 use postern_core::record::reject::Reject;
 use postern_core::record::{HEADER_REPLY_TO, HEADER_REQUEST_ID};
-use postern_core::request::{BodyKind, Incoming, understand};
+use postern_core::request::{BodyKind, Incoming, hint, understand};
 use postern_failpoint::failpoint;
 use postern_kafka::{Message, POSTBACKS, PublishError};
 use postern_runtime::http::read_body;
@@ -20,54 +21,70 @@ use tokio::time::Instant;
 /// How much of a user agent is kept, in bytes.
 const MAX_USER_AGENT: usize = 512;
 
+/// A refusal and the sentence that goes with it into the log.
+pub(crate) struct Refused {
+    pub(crate) answer: Answer,
+    message: String,
+}
+
+impl Refused {
+    fn new(status: StatusCode, code: &'static str, message: String) -> Self {
+        Self {
+            answer: Answer::error(status, code, &message),
+            message,
+        }
+    }
+}
+
 impl Ingress {
     pub(crate) async fn postback(&self, call: &Call, request: Request<Body>) -> Answer {
         let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
         let mut origin = origin(call, &head.method, query, &head.headers);
-        if head.uri.path_and_query().map_or(0, |p| p.as_str().len()) > MAX_URI {
-            let message = format!("The URL is longer than {MAX_URI} bytes; send a POST body");
-            return self
-                .log_refusal(
-                    call,
-                    origin,
-                    StatusCode::URI_TOO_LONG,
-                    "uri_too_long",
-                    message,
-                )
-                .await;
-        }
-        let body = if head.method == Method::POST {
-            match read_body(body, self.config.max_body, self.config.body_timeout).await {
-                Ok(body) => Some(body),
-                Err(error) => {
-                    let (status, code) = (error.status(), error.code());
-                    return self
-                        .log_refusal(call, origin, status, code, error.to_string())
-                        .await;
-                }
-            }
-        } else {
-            None
+        let body = match self.read(&head, body).await {
+            Ok(body) => body,
+            Err(refused) => return self.log_refusal(call, origin, refused).await,
         };
-        let body = body.filter(|bytes| !bytes.is_empty());
         if let Some(bytes) = &body {
             origin.raw_body = raw(bytes);
         }
-        let kind = body_kind(&head.headers, body.as_deref().unwrap_or_default());
-        let incoming = Incoming {
-            query: query.as_bytes(),
-            body: body.as_deref().map(|bytes| (kind, bytes)),
-        };
+        let incoming = incoming(&head, body.as_ref());
         match understand(&incoming, &self.config.rules) {
             Ok(fields) => {
                 let postback = Postback::new(call.request_id, call.received_at, fields, origin);
                 self.publish(&postback).await
             }
             Err(refusal) => {
-                let (code, message) = (refusal.code(), refusal.message());
-                self.log_refusal(call, origin, StatusCode::BAD_REQUEST, code, message)
-                    .await
+                let hint = hint(&incoming, &refusal);
+                let refused = Refused {
+                    answer: Answer {
+                        status: StatusCode::BAD_REQUEST,
+                        body: answer::refused(&refusal, hint.as_deref()),
+                        outcome: refusal.code(),
+                        location: None,
+                    },
+                    message: refusal.message(),
+                };
+                self.log_refusal(call, origin, refused).await
+            }
+        }
+    }
+
+    /// The body of a request whose sizes are within the limits; `None` where there is none.
+    pub(crate) async fn read(&self, head: &Parts, body: Body) -> Result<Option<Bytes>, Refused> {
+        if head.uri.path_and_query().map_or(0, |p| p.as_str().len()) > MAX_URI {
+            let message = format!("The URL is longer than {MAX_URI} bytes; send a POST body");
+            let status = StatusCode::URI_TOO_LONG;
+            return Err(Refused::new(status, "uri_too_long", message));
+        }
+        if head.method != Method::POST {
+            return Ok(None);
+        }
+        match read_body(body, self.config.max_body, self.config.body_timeout).await {
+            Ok(body) => Ok(Some(body).filter(|bytes| !bytes.is_empty())),
+            Err(error) => {
+                let message = error.to_string();
+                Err(Refused::new(error.status(), error.code(), message))
             }
         }
     }
@@ -164,19 +181,19 @@ impl Ingress {
     ) -> Answer {
         let query = request.uri().query().unwrap_or_default();
         let origin = origin(call, request.method(), query, request.headers());
-        self.log_refusal(call, origin, status, code, message).await
+        self.log_refusal(call, origin, Refused::new(status, code, message))
+            .await
     }
 
-    async fn log_refusal(
-        &self,
-        call: &Call,
-        origin: Origin,
-        status: StatusCode,
-        code: &'static str,
-        message: String,
-    ) -> Answer {
-        let answer = Answer::error(status, code, &message);
-        let reject = Reject::request(call.request_id, call.received_at, code, message, origin);
+    async fn log_refusal(&self, call: &Call, origin: Origin, refused: Refused) -> Answer {
+        let Refused { answer, message } = refused;
+        let reject = Reject::request(
+            call.request_id,
+            call.received_at,
+            answer.outcome,
+            message,
+            origin,
+        );
         self.refusals.log(call.address, &reject).await;
         answer
     }
@@ -228,6 +245,13 @@ fn raw(body: &Bytes) -> String {
         .replace('\0', "\u{fffd}");
     text.truncate(text.floor_char_boundary(MAX_RAW_BODY_BYTES));
     text
+}
+
+pub(crate) fn incoming<'a>(head: &'a Parts, body: Option<&'a Bytes>) -> Incoming<'a> {
+    Incoming {
+        query: head.uri.query().unwrap_or_default().as_bytes(),
+        body: body.map(|bytes| (body_kind(&head.headers, bytes), &bytes[..])),
+    }
 }
 
 /// JSON by its content type, or by its first byte: no form begins with a brace, many callers send

@@ -38,6 +38,8 @@ pub fn owns(path: &str) -> bool {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Route {
     Postback,
+    /// A postback that is only looked at.
+    Check,
     /// From the ad server.
     Clicks,
     /// A visitor's.
@@ -48,6 +50,7 @@ impl Route {
     fn of(path: &str) -> Option<Self> {
         match path {
             "/v1/postback.php" | "/v1/postback" => Some(Self::Postback),
+            "/v1/postback/check" => Some(Self::Check),
             "/v1/clicks" => Some(Self::Clicks),
             "/v1/click" => Some(Self::Click),
             _ => None,
@@ -57,6 +60,7 @@ impl Route {
     fn name(self) -> &'static str {
         match self {
             Self::Postback => "postback",
+            Self::Check => "check",
             Self::Clicks => "clicks",
             Self::Click => "click",
         }
@@ -64,7 +68,7 @@ impl Route {
 
     fn methods(self) -> &'static str {
         match self {
-            Self::Postback => "GET, POST",
+            Self::Postback | Self::Check => "GET, POST",
             Self::Clicks => "POST",
             Self::Click => "GET",
         }
@@ -218,6 +222,7 @@ impl Ingress {
                     .observe(call.started.elapsed().as_secs_f64());
                 answer
             }
+            (Route::Check, &Method::GET | &Method::POST) => self.check(request).await,
             (Route::Clicks, &Method::POST) => self.clicks(call, request).await,
             (Route::Click, &Method::GET) => {
                 let query = request.uri().query().unwrap_or_default();
@@ -237,7 +242,7 @@ impl Ingress {
                 )
                 .await
             }
-            (Route::Clicks | Route::Click, _) => Answer::error(
+            (Route::Check | Route::Clicks | Route::Click, _) => Answer::error(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 &format!("Use {}", route.methods()),

@@ -41,6 +41,12 @@ pub enum Command {
         #[command(subcommand)]
         command: CampaignCommand,
     },
+    /// Tell how a postback's URL is understood, by the rules of the configuration; fails where the
+    /// postback would be refused. Needs neither store nor Kafka.
+    Parse {
+        /// The URL, or what stands behind its question mark.
+        url: String,
+    },
     /// Tokens for the HTTP endpoints.
     Token {
         #[command(subcommand)]

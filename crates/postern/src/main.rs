@@ -58,6 +58,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
                     commands::campaign::import(&settings, file).await
                 }
             },
+            Command::Parse { url } => commands::parse::parse(&settings, url),
             Command::Token { command } => match command {
                 TokenCommand::Create(args) => commands::token::create(&settings, args).await,
                 TokenCommand::List => commands::token::list(&settings).await,
@@ -81,6 +82,7 @@ impl Command {
             Self::Migrate => Role::Migrate,
             Self::Topics { .. } => Role::Topics,
             Self::Campaign { .. } | Self::Token { .. } => Role::Admin,
+            Self::Parse { .. } => Role::Rules,
         }
     }
 }

@@ -14,16 +14,8 @@ use std::collections::BTreeMap;
 /// Most sums that an answer is made of: one for each group, currency and status.
 const MAX_SUMS: i64 = 200_000;
 
-/// In the order in which they are shown.
-const STATUSES: [Status; 4] = [
-    Status::Approved,
-    Status::Pending,
-    Status::Rejected,
-    Status::Reversed,
-];
-
-/// Counts, and revenue in millionths, by status.
-type Sums = [(i64, i128); STATUSES.len()];
+/// Counts, and revenue in millionths, by status in the order of [`Status::ALL`].
+type Sums = [(i64, i128); Status::ALL.len()];
 
 /// What is known of a group.
 #[derive(Default)]
@@ -154,7 +146,7 @@ fn groups(rows: Vec<StatisticsRow>, is_whole: bool) -> BTreeMap<Vec<GroupValue>,
                 revenue_micros,
             } => {
                 let sums = group.currencies.entry(currency).or_default();
-                let place = STATUSES.iter().position(|known| known.word() == status);
+                let place = Status::ALL.iter().position(|known| known.word() == status);
                 if let Some(sum) = place.and_then(|place| sums.get_mut(place)) {
                     sum.0 += count;
                     sum.1 += revenue_micros;
@@ -233,7 +225,7 @@ impl Shown {
     fn row(&self, (values, group): (&Vec<GroupValue>, &Group)) -> Row {
         let mut row = self.group_cells(values);
         row.extend(self.clicks(group));
-        for (place, name) in SUMS[..STATUSES.len()].iter().enumerate() {
+        for (place, name) in SUMS[..Status::ALL.len()].iter().enumerate() {
             row.push((name, Cell::number(group.count(place))));
         }
         let currencies: Vec<Row> = group

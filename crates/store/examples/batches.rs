@@ -120,6 +120,7 @@ async fn batch(
             next: *state,
         }],
         writes: decided.writes,
+        slot: 0,
     };
     store.commit(&batch).await.unwrap();
     spent.commit += begin.elapsed();

@@ -51,15 +51,12 @@ impl std::ops::AddAssign for ConversionSum {
     }
 }
 
-/// What a row of `conversion_totals` is found by.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct TotalKey<'a> {
-    pub(crate) campaign_id: i64,
-    pub(crate) bucket: Timestamp,
-    pub(crate) currency: &'a str,
-    pub(crate) status: &'static str,
-    pub(crate) partition: i32,
-}
+/// What a row of `conversion_totals` is found by: campaign, bucket and currency; the writer's slot
+/// comes to it.
+pub(crate) type TotalKey<'a> = (i64, Timestamp, &'a str);
+
+/// What is added to it, by status in the order of the columns.
+pub(crate) type Total = [ConversionSum; Status::ALL.len()];
 
 /// What a row of `click_stats` is found by.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,22 +103,22 @@ pub(crate) fn conversions(writes: &Writes) -> BTreeMap<ConversionKey<'_>, Conver
     sums
 }
 
-/// The same without site and source.
+/// The same without site, source and partition.
 pub(crate) fn conversion_totals<'a>(
     sums: &BTreeMap<ConversionKey<'a>, ConversionSum>,
-) -> BTreeMap<TotalKey<'a>, ConversionSum> {
-    let mut totals = BTreeMap::<_, ConversionSum>::new();
+) -> BTreeMap<TotalKey<'a>, Total> {
+    let mut totals = BTreeMap::<_, Total>::new();
     for (key, sum) in sums {
-        let key = TotalKey {
-            campaign_id: key.campaign_id,
-            bucket: key.bucket,
-            currency: key.currency,
-            status: key.status,
-            partition: key.partition,
-        };
-        *totals.entry(key).or_default() += *sum;
+        let total = totals
+            .entry((key.campaign_id, key.bucket, key.currency))
+            .or_default();
+        for (of_status, status) in total.iter_mut().zip(Status::ALL) {
+            if status.word() == key.status {
+                *of_status += *sum;
+            }
+        }
     }
-    totals.retain(|_, sum| *sum != ConversionSum::default());
+    totals.retain(|_, total| *total != Total::default());
     totals
 }
 
@@ -137,14 +134,13 @@ pub(crate) fn clicks<'a>(
     counts
 }
 
-/// The same without site and source: campaign, bucket, partition.
+/// The same without site, source and partition: campaign and bucket.
 pub(crate) fn click_totals(
     counts: &BTreeMap<ClickKey<'_>, i64>,
-) -> BTreeMap<(i64, Timestamp, i32), i64> {
+) -> BTreeMap<(i64, Timestamp), i64> {
     let mut totals = BTreeMap::new();
     for (key, count) in counts {
-        let key = (key.campaign_id, key.bucket, key.partition);
-        *totals.entry(key).or_default() += count;
+        *totals.entry((key.campaign_id, key.bucket)).or_default() += count;
     }
     totals
 }

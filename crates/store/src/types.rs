@@ -60,6 +60,9 @@ pub struct Batch {
     pub advances: Vec<Advance>,
     /// What is written.
     pub writes: Writes,
+    /// Which rows of the totals are added to. Writers with the same one are no worse than slow:
+    /// they wait for each other's transactions where they write of the same campaign.
+    pub slot: i32,
 }
 
 /// How a rejects partition moves.

@@ -9,6 +9,7 @@ mod answers;
 mod bad_input;
 mod body;
 mod campaigns;
+mod check;
 mod checker;
 mod clicks;
 mod late_click;

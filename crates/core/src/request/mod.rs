@@ -7,6 +7,7 @@
 //! What may enter is bytes and rules. Limits of size are the server's; everything here is linear
 //! in what it is given.
 
+mod hint;
 mod json;
 mod parameters;
 pub mod query;
@@ -17,13 +18,14 @@ mod text;
 
 use serde::{Deserialize, Serialize};
 
+use self::hint::Stranger;
 use self::parameters::{Field, Parameters};
 pub use self::query::MAX_PARAMETERS;
 pub use self::refusal::{Refusal, Warning};
 use self::template::is_macro;
 pub use self::text::STORED_BYTES;
-use self::text::quoted;
 pub(crate) use self::text::{is_blank, stored, trim_blanks};
+use self::text::{quoted, shown};
 use crate::campaign::signature::Signature;
 use crate::currency::Currency;
 use crate::ids::ClickId;
@@ -32,6 +34,8 @@ use crate::status::{Said, StatusWords};
 
 /// Bytes that an event keeps.
 pub const EVENT_BYTES: usize = 255;
+/// Names of ignored parameters that a check tells.
+pub const MAX_IGNORED: usize = 20;
 
 /// How a body is written.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -113,6 +117,46 @@ pub fn understand(incoming: &Incoming<'_>, rules: &Rules) -> Result<Fields, Refu
         signature: signed::read(incoming),
         warnings,
     })
+}
+
+/// What a check tells beside the fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remarks {
+    /// Names of parameters that mean nothing, each once, cut; the first [`MAX_IGNORED`] of them.
+    pub ignored: Vec<String>,
+    /// What the caller may have meant otherwise, a sentence each.
+    pub hints: Vec<String>,
+}
+
+/// Looks at a request that could be understood for what its sender may not have meant.
+pub fn remarks(incoming: &Incoming<'_>) -> Remarks {
+    let Ok(parameters) = Parameters::read(incoming) else {
+        return Remarks::default();
+    };
+    let strangers = Stranger::all(incoming);
+    let mut ignored: Vec<String> = Vec::new();
+    for stranger in &strangers {
+        if ignored.len() == MAX_IGNORED {
+            break;
+        }
+        let name = shown(&stranger.name);
+        if !ignored.contains(&name) {
+            ignored.push(name);
+        }
+    }
+    Remarks {
+        ignored,
+        hints: hint::of(&parameters, &strangers, None),
+    }
+}
+
+/// What the caller of a refused postback most likely has to change.
+pub fn hint(incoming: &Incoming<'_>, refusal: &Refusal) -> Option<String> {
+    let Ok(parameters) = Parameters::read(incoming) else {
+        return hint::unreadable(incoming, refusal);
+    };
+    let hints = hint::of(&parameters, &Stranger::all(incoming), Some(refusal));
+    hints.into_iter().next()
 }
 
 fn first<'p>(parameters: &'p Parameters<'_>, field: Field) -> Option<(&'static str, &'p [u8])> {

@@ -53,6 +53,22 @@ impl<'a> Parameters<'a> {
     pub(super) const EVENT: Field = 14..16;
     pub(super) const STATUS: Field = 16..18;
 
+    /// All fields, each subid one of its own.
+    pub(super) fn fields() -> impl Iterator<Item = Field> {
+        let subids = Self::SUBIDS.map(|index| index..index + 1);
+        [Self::CLICKID, Self::REVENUE, Self::CURRENCY]
+            .into_iter()
+            .chain(subids)
+            .chain([Self::EXTERNAL_ID, Self::EVENT, Self::STATUS])
+    }
+
+    /// The field that a name belongs to.
+    pub(super) fn field_of(index: usize) -> Field {
+        Self::fields()
+            .find(|field| field.contains(&index))
+            .unwrap_or(index..index + 1)
+    }
+
     /// Query and body read and merged: under each name the body's value wins, also an empty one,
     /// and aliases are looked at afterwards. What counts as absent in the body leaves the query's
     /// value standing.
@@ -98,7 +114,6 @@ impl<'a> Parameters<'a> {
         self.0[index] = slot;
     }
 
-    #[cfg(test)]
     pub(super) fn at(&self, index: usize) -> &Slot<'a> {
         &self.0[index]
     }

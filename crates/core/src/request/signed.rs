@@ -88,7 +88,7 @@ fn json<'a>(body: &'a [u8], sent: &mut Vec<Pair<'a>>) -> bool {
     whole
 }
 
-fn into_bytes(name: Cow<'_, str>) -> Cow<'_, [u8]> {
+pub(super) fn into_bytes(name: Cow<'_, str>) -> Cow<'_, [u8]> {
     match name {
         Cow::Borrowed(name) => Cow::Borrowed(name.as_bytes()),
         Cow::Owned(name) => Cow::Owned(name.into_bytes()),
@@ -96,7 +96,7 @@ fn into_bytes(name: Cow<'_, str>) -> Cow<'_, [u8]> {
 }
 
 /// The names and raw values of what is one JSON object.
-fn members(body: &[u8]) -> Option<Vec<(Cow<'_, str>, &str)>> {
+pub(super) fn members(body: &[u8]) -> Option<Vec<(Cow<'_, str>, &str)>> {
     let text = str::from_utf8(body).ok()?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = serde_json::Deserializer::from_str(text);

@@ -43,6 +43,13 @@ pub(crate) fn stored(bytes: &[u8], limit: usize) -> (String, bool) {
     (text, false)
 }
 
+/// A name for an answer: cut, invalid UTF-8 replaced.
+pub(crate) fn shown(bytes: &[u8]) -> String {
+    let head = &bytes[..bytes.len().min(QUOTED_CHARACTERS * 4)];
+    let text = String::from_utf8_lossy(head);
+    text.chars().take(QUOTED_CHARACTERS).collect()
+}
+
 /// A value for a message: in quotes, cut, and with everything that doesn't print escaped.
 pub(crate) fn quoted(bytes: &[u8]) -> String {
     // One more character than is shown, so that a cut within a character isn't seen.

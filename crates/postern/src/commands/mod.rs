@@ -1,6 +1,7 @@
 //! Commands that do one thing and end.
 
 pub mod campaign;
+pub mod parse;
 pub mod token;
 
 use crate::config::Settings;

@@ -33,6 +33,8 @@ pub enum Role {
     Topics,
     /// Commands that look into the store, beside whatever runs.
     Admin,
+    /// Commands that need nothing but the rules.
+    Rules,
 }
 
 impl Role {

@@ -8,34 +8,54 @@ CREATE INDEX conversions_created ON conversions (created_at, conversion_id);
 CREATE INDEX conversions_external_id ON conversions (external_id) WHERE external_id IS NOT NULL;
 
 -- conversion_stats and click_stats without site and source: of a large campaign these hold nearly
--- as many rows as there are conversions, and most questions don't ask for either.
+-- as many rows as there are conversions, and most questions don't ask for either. A conversion
+-- counts in the columns of its present status. The slot in the key keeps consumers that write at
+-- the same time off each other's rows; it is the lowest partition of the writer.
 CREATE TABLE conversion_totals (
-    campaign_id    bigint NOT NULL,
-    bucket         timestamptz NOT NULL,
-    currency       text COLLATE "C" NOT NULL,
-    status         text COLLATE "C" NOT NULL,
-    partition      integer NOT NULL,
-    conversions    bigint NOT NULL,
-    revenue_whole  bigint NOT NULL,
-    revenue_micros bigint NOT NULL,
-    PRIMARY KEY (campaign_id, bucket, currency, status, partition)
+    campaign_id     bigint NOT NULL,
+    bucket          timestamptz NOT NULL,
+    currency        text COLLATE "C" NOT NULL,
+    slot            integer NOT NULL,
+    approved        bigint NOT NULL,
+    approved_whole  bigint NOT NULL,
+    approved_micros bigint NOT NULL,
+    pending         bigint NOT NULL,
+    pending_whole   bigint NOT NULL,
+    pending_micros  bigint NOT NULL,
+    rejected        bigint NOT NULL,
+    rejected_whole  bigint NOT NULL,
+    rejected_micros bigint NOT NULL,
+    reversed        bigint NOT NULL,
+    reversed_whole  bigint NOT NULL,
+    reversed_micros bigint NOT NULL,
+    PRIMARY KEY (campaign_id, bucket, currency, slot)
 ) WITH (fillfactor = 70);
 INSERT INTO conversion_totals
-SELECT campaign_id, bucket, currency, status, partition, sum(conversions), sum(revenue_whole),
-       sum(revenue_micros)
+SELECT campaign_id, bucket, currency, 0,
+       coalesce(sum(conversions) FILTER (WHERE status = 'approved'), 0),
+       coalesce(sum(revenue_whole) FILTER (WHERE status = 'approved'), 0),
+       coalesce(sum(revenue_micros) FILTER (WHERE status = 'approved'), 0),
+       coalesce(sum(conversions) FILTER (WHERE status = 'pending'), 0),
+       coalesce(sum(revenue_whole) FILTER (WHERE status = 'pending'), 0),
+       coalesce(sum(revenue_micros) FILTER (WHERE status = 'pending'), 0),
+       coalesce(sum(conversions) FILTER (WHERE status = 'rejected'), 0),
+       coalesce(sum(revenue_whole) FILTER (WHERE status = 'rejected'), 0),
+       coalesce(sum(revenue_micros) FILTER (WHERE status = 'rejected'), 0),
+       coalesce(sum(conversions) FILTER (WHERE status = 'reversed'), 0),
+       coalesce(sum(revenue_whole) FILTER (WHERE status = 'reversed'), 0),
+       coalesce(sum(revenue_micros) FILTER (WHERE status = 'reversed'), 0)
   FROM conversion_stats
- GROUP BY campaign_id, bucket, currency, status, partition;
+ GROUP BY campaign_id, bucket, currency;
 
 CREATE TABLE click_totals (
     campaign_id bigint NOT NULL,
     bucket      timestamptz NOT NULL,
-    partition   integer NOT NULL,
+    slot        integer NOT NULL,
     clicks      bigint NOT NULL,
-    PRIMARY KEY (campaign_id, bucket, partition)
+    PRIMARY KEY (campaign_id, bucket, slot)
 ) WITH (fillfactor = 70);
 INSERT INTO click_totals
-SELECT campaign_id, bucket, partition, sum(clicks) FROM click_stats
- GROUP BY campaign_id, bucket, partition;
+SELECT campaign_id, bucket, 0, sum(clicks) FROM click_stats GROUP BY campaign_id, bucket;
 
 -- The log, newest first: all of it, a campaign's, a click's.
 DROP INDEX postback_log_received_at;

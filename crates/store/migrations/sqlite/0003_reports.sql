@@ -9,32 +9,50 @@ CREATE INDEX conversions_created ON conversions (created_at, conversion_id);
 CREATE INDEX conversions_external_id ON conversions (external_id) WHERE external_id IS NOT NULL;
 
 CREATE TABLE conversion_totals (
-    campaign_id    INTEGER NOT NULL,
-    bucket         INTEGER NOT NULL,
-    currency       TEXT NOT NULL,
-    status         TEXT NOT NULL,
-    partition      INTEGER NOT NULL,
-    conversions    INTEGER NOT NULL,
-    revenue_whole  INTEGER NOT NULL,
-    revenue_micros INTEGER NOT NULL,
-    PRIMARY KEY (campaign_id, bucket, currency, status, partition)
+    campaign_id     INTEGER NOT NULL,
+    bucket          INTEGER NOT NULL,
+    currency        TEXT NOT NULL,
+    slot            INTEGER NOT NULL,
+    approved        INTEGER NOT NULL,
+    approved_whole  INTEGER NOT NULL,
+    approved_micros INTEGER NOT NULL,
+    pending         INTEGER NOT NULL,
+    pending_whole   INTEGER NOT NULL,
+    pending_micros  INTEGER NOT NULL,
+    rejected        INTEGER NOT NULL,
+    rejected_whole  INTEGER NOT NULL,
+    rejected_micros INTEGER NOT NULL,
+    reversed        INTEGER NOT NULL,
+    reversed_whole  INTEGER NOT NULL,
+    reversed_micros INTEGER NOT NULL,
+    PRIMARY KEY (campaign_id, bucket, currency, slot)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO conversion_totals
-SELECT campaign_id, bucket, currency, status, partition, sum(conversions), sum(revenue_whole),
-       sum(revenue_micros)
+SELECT campaign_id, bucket, currency, 0,
+       coalesce(sum(conversions) FILTER (WHERE status = 'approved'), 0),
+       coalesce(sum(revenue_whole) FILTER (WHERE status = 'approved'), 0),
+       coalesce(sum(revenue_micros) FILTER (WHERE status = 'approved'), 0),
+       coalesce(sum(conversions) FILTER (WHERE status = 'pending'), 0),
+       coalesce(sum(revenue_whole) FILTER (WHERE status = 'pending'), 0),
+       coalesce(sum(revenue_micros) FILTER (WHERE status = 'pending'), 0),
+       coalesce(sum(conversions) FILTER (WHERE status = 'rejected'), 0),
+       coalesce(sum(revenue_whole) FILTER (WHERE status = 'rejected'), 0),
+       coalesce(sum(revenue_micros) FILTER (WHERE status = 'rejected'), 0),
+       coalesce(sum(conversions) FILTER (WHERE status = 'reversed'), 0),
+       coalesce(sum(revenue_whole) FILTER (WHERE status = 'reversed'), 0),
+       coalesce(sum(revenue_micros) FILTER (WHERE status = 'reversed'), 0)
   FROM conversion_stats
- GROUP BY campaign_id, bucket, currency, status, partition;
+ GROUP BY campaign_id, bucket, currency;
 
 CREATE TABLE click_totals (
     campaign_id INTEGER NOT NULL,
     bucket      INTEGER NOT NULL,
-    partition   INTEGER NOT NULL,
+    slot        INTEGER NOT NULL,
     clicks      INTEGER NOT NULL,
-    PRIMARY KEY (campaign_id, bucket, partition)
+    PRIMARY KEY (campaign_id, bucket, slot)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO click_totals
-SELECT campaign_id, bucket, partition, sum(clicks) FROM click_stats
- GROUP BY campaign_id, bucket, partition;
+SELECT campaign_id, bucket, 0, sum(clicks) FROM click_stats GROUP BY campaign_id, bucket;
 
 DROP INDEX postback_log_received_at;
 CREATE INDEX postback_log_received_at ON postback_log (received_at, request_id);

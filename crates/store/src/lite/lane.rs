@@ -255,3 +255,29 @@ pub(super) fn finish<F: Future>(future: F) -> F::Output {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const ENDLESS: &str =
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n";
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_interrupted_and_what_follows_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let database = finish(libsql::Builder::new_local(path).build()).unwrap();
+        let lane = Lane::open(&database).unwrap();
+        let ask = |sql: &'static str, millis| {
+            lane.run_within(Duration::from_millis(millis), move |session| {
+                session.rows(sql, Vec::new(), |columns| columns.integer(0))
+            })
+        };
+        let (long, waiting) = tokio::join!(ask(ENDLESS, 300), ask("SELECT 1", 100));
+        assert!(matches!(long, Err(StoreError::TooSlow)), "{long:?}");
+        assert!(matches!(waiting, Err(StoreError::TooSlow)), "{waiting:?}");
+        assert_eq!(ask("SELECT 1", 20_000).await.unwrap(), [1]);
+    }
+}

@@ -39,8 +39,8 @@ ON CONFLICT (campaign_id, bucket, site_id, source, partition)
 DO UPDATE SET clicks = clicks + excluded.clicks";
 
 const ADD_CLICK_TOTALS: &str = "\
-INSERT INTO click_totals (campaign_id, bucket, partition, clicks) VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (campaign_id, bucket, partition) DO UPDATE SET clicks = clicks + excluded.clicks";
+INSERT INTO click_totals (campaign_id, bucket, slot, clicks) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (campaign_id, bucket, slot) DO UPDATE SET clicks = clicks + excluded.clicks";
 
 const INSERT_CONVERSION: &str = "\
 INSERT INTO conversions (conversion_id, clickid, event, campaign_id, site_id, source, publisher_id,
@@ -65,13 +65,25 @@ DO UPDATE SET conversions = conversions + excluded.conversions,
               revenue_micros = revenue_micros + excluded.revenue_micros";
 
 const ADD_CONVERSION_TOTALS: &str = "\
-INSERT INTO conversion_totals (campaign_id, bucket, currency, status, partition, conversions,
-                               revenue_whole, revenue_micros)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-ON CONFLICT (campaign_id, bucket, currency, status, partition)
-DO UPDATE SET conversions = conversions + excluded.conversions,
-              revenue_whole = revenue_whole + excluded.revenue_whole,
-              revenue_micros = revenue_micros + excluded.revenue_micros";
+INSERT INTO conversion_totals (campaign_id, bucket, currency, slot,
+    approved, approved_whole, approved_micros,
+    pending, pending_whole, pending_micros,
+    rejected, rejected_whole, rejected_micros,
+    reversed, reversed_whole, reversed_micros)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+ON CONFLICT (campaign_id, bucket, currency, slot) DO UPDATE SET
+    approved = approved + excluded.approved,
+    approved_whole = approved_whole + excluded.approved_whole,
+    approved_micros = approved_micros + excluded.approved_micros,
+    pending = pending + excluded.pending,
+    pending_whole = pending_whole + excluded.pending_whole,
+    pending_micros = pending_micros + excluded.pending_micros,
+    rejected = rejected + excluded.rejected,
+    rejected_whole = rejected_whole + excluded.rejected_whole,
+    rejected_micros = rejected_micros + excluded.rejected_micros,
+    reversed = reversed + excluded.reversed,
+    reversed_whole = reversed_whole + excluded.reversed_whole,
+    reversed_micros = reversed_micros + excluded.reversed_micros";
 
 /// Used with and without [`ONCE`].
 const INSERT_LOG: &str = "\
@@ -140,12 +152,12 @@ pub(super) fn commit(session: &Session, batch: &Batch) -> Result<(), StoreError>
             .filter_map(|(placed, inserted)| (inserted > 0).then_some(placed));
         let counts = statistics::clicks(new);
         session.each(ADD_CLICKS, click_counts(&counts))?;
-        session.each(ADD_CLICK_TOTALS, click_totals(&counts))?;
+        session.each(ADD_CLICK_TOTALS, click_totals(&counts, batch.slot))?;
         session.each(INSERT_CONVERSION, writes.conversions.iter().map(conversion))?;
         session.each(INSERT_STATUS, writes.statuses.iter().map(status))?;
         let sums = statistics::conversions(writes);
         session.each(ADD_CONVERSIONS, conversion_sums(&sums))?;
-        session.each(ADD_CONVERSION_TOTALS, conversion_totals(&sums))?;
+        session.each(ADD_CONVERSION_TOTALS, conversion_totals(&sums, batch.slot))?;
         session.each(INSERT_LOG, writes.log.iter().map(log))?;
         session.each(INSERT_CHANGE, writes.changes.iter().map(change))?;
         session.each(INSERT_UNMATCHED, writes.unmatched_added.iter().map(waiting))?;
@@ -254,16 +266,11 @@ fn click(placed: &PlacedClick) -> Vec<Value> {
     ]
 }
 
-fn click_totals(counts: &BTreeMap<ClickKey<'_>, i64>) -> Vec<Vec<Value>> {
+fn click_totals(counts: &BTreeMap<ClickKey<'_>, i64>, slot: i32) -> Vec<Vec<Value>> {
     statistics::click_totals(counts)
         .into_iter()
-        .map(|((campaign_id, bucket, partition), count)| {
-            vec![
-                campaign_id.into(),
-                time(bucket),
-                partition.into(),
-                count.into(),
-            ]
+        .map(|((campaign_id, bucket), count)| {
+            vec![campaign_id.into(), time(bucket), slot.into(), count.into()]
         })
         .collect()
 }
@@ -325,20 +332,27 @@ fn status(change: &StatusChange) -> Vec<Value> {
     ]
 }
 
-fn conversion_totals(sums: &BTreeMap<ConversionKey<'_>, ConversionSum>) -> Vec<Vec<Value>> {
+fn conversion_totals(
+    sums: &BTreeMap<ConversionKey<'_>, ConversionSum>,
+    slot: i32,
+) -> Vec<Vec<Value>> {
     statistics::conversion_totals(sums)
         .into_iter()
-        .map(|(key, sum)| {
-            vec![
-                key.campaign_id.into(),
-                time(key.bucket),
-                key.currency.into(),
-                key.status.into(),
-                key.partition.into(),
-                sum.conversions.into(),
-                sum.revenue_whole.into(),
-                sum.revenue_micros.into(),
-            ]
+        .map(|((campaign_id, bucket, currency), total)| {
+            let mut row = vec![
+                campaign_id.into(),
+                time(bucket),
+                currency.into(),
+                slot.into(),
+            ];
+            for sum in total {
+                row.extend([
+                    Value::from(sum.conversions),
+                    Value::from(sum.revenue_whole),
+                    Value::from(sum.revenue_micros),
+                ]);
+            }
+            row
         })
         .collect()
 }

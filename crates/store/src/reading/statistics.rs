@@ -11,6 +11,7 @@ use super::{
     StatisticsRow,
 };
 use crate::StoreError;
+use postern_core::status::Status;
 
 /// Where sums come from.
 #[derive(Copy, Clone, PartialEq, Eq)]
@@ -101,58 +102,126 @@ pub(crate) fn statistics(engine: Engine, query: &StatisticsQuery) -> Sql {
 }
 
 fn summed(sql: &mut Sql, query: &StatisticsQuery) -> String {
-    let from = source_of(query);
-    let asked = &query.filter;
-    let (table, at) = match from {
-        Kept::Totals => ("conversion_totals v", "v.bucket".to_owned()),
-        Kept::Sites => ("conversion_stats v", "v.bucket".to_owned()),
-        Kept::Conversions => ("current_conversions v", format!("v.{}", time(asked.date))),
-    };
-    let mut conditions = match from {
-        Kept::Conversions => conditions(sql, asked),
-        Kept::Totals | Kept::Sites => {
-            let mut conditions = Vec::new();
-            sql.in_range("v.bucket", asked.range, &mut conditions);
-            let status = asked.status.map(|status| status.word().to_owned());
-            for (column, text) in [
-                ("v.site_id", &asked.site_id),
-                ("v.source", &asked.source),
-                ("v.currency", &asked.currency),
-                ("v.status", &status),
-            ] {
-                if let Some(text) = text {
-                    conditions.push(sql.text_is(column, text));
-                }
+    match source_of(query) {
+        Kept::Totals => totals(sql, query),
+        Kept::Sites => {
+            let mut conditions = kept_conditions(sql, &query.filter);
+            if let Some(status) = query.filter.status {
+                conditions.push(sql.text_is("v.status", status.word()));
             }
-            conditions
-        }
-    };
-    conditions.extend(of_campaigns(sql, &asked.campaigns));
-    let sums = match from {
-        Kept::Totals | Kept::Sites => {
-            "sum(v.conversions), sum(v.revenue_whole), sum(v.revenue_micros)"
+            let sums = [
+                "sum(v.conversions)",
+                "sum(v.revenue_whole)",
+                "sum(v.revenue_micros)",
+            ];
+            // A row whose conversions all went to other statuses counts nothing.
+            grouped(
+                sql,
+                query,
+                "conversion_stats v",
+                "v.bucket",
+                &conditions,
+                sums,
+            ) + " HAVING sum(v.conversions) <> 0"
         }
         Kept::Conversions => {
-            "count(*), sum(v.revenue_micros / 1000000), sum(v.revenue_micros % 1000000)"
+            let mut conditions = conditions(sql, &query.filter);
+            conditions.extend(of_campaigns(sql, &query.filter.campaigns));
+            let at = format!("v.{}", time(query.filter.date));
+            let sums = [
+                "count(*)",
+                "sum(v.revenue_micros / 1000000)",
+                "sum(v.revenue_micros % 1000000)",
+            ];
+            grouped(sql, query, "current_conversions v", &at, &conditions, sums)
         }
-    };
-    let [count, whole, micros] = split(sums).map(|sum| match sql.engine {
-        // Sums of bigint are numeric there.
-        Engine::Postgres => format!("({sum})::bigint"),
-        Engine::Sqlite => sum.to_owned(),
-    });
-    let groups = groups(sql, query, &at);
+    }
+}
+
+/// Conditions on what is kept per bucket, but for the status.
+fn kept_conditions(sql: &mut Sql, asked: &ConversionFilter) -> Vec<String> {
+    let mut conditions = Vec::new();
+    sql.in_range("v.bucket", asked.range, &mut conditions);
+    for (column, text) in [
+        ("v.site_id", &asked.site_id),
+        ("v.source", &asked.source),
+        ("v.currency", &asked.currency),
+    ] {
+        if let Some(text) = text {
+            conditions.push(sql.text_is(column, text));
+        }
+    }
+    conditions.extend(of_campaigns(sql, &asked.campaigns));
+    conditions
+}
+
+/// Sums by group, currency and status.
+fn grouped(
+    sql: &Sql,
+    query: &StatisticsQuery,
+    table: &str,
+    at: &str,
+    conditions: &[String],
+    sums: [&str; 3],
+) -> String {
+    let [count, whole, micros] = sums.map(|sum| whole(sql, sum));
+    let groups = groups(sql, query, at);
     let places = places(groups.len(), &["v.currency", "v.status"]);
     let groups: String = groups.iter().map(|group| format!("{group}, ")).collect();
-    // A row whose conversions all went to other statuses counts nothing.
-    let nothing = match from {
-        Kept::Conversions => "",
-        Kept::Totals | Kept::Sites => " HAVING sum(v.conversions) <> 0",
-    };
     format!(
         "SELECT {groups}v.currency, v.status, {count}, {whole}, {micros} FROM {table}{} \
-         GROUP BY {places}{nothing}",
-        filter(&conditions)
+         GROUP BY {places}",
+        filter(conditions)
+    )
+}
+
+/// A sum as an integer: on PostgreSQL those of bigint are numeric.
+fn whole(sql: &Sql, sum: &str) -> String {
+    match sql.engine {
+        Engine::Postgres => format!("({sum})::bigint"),
+        Engine::Sqlite => sum.to_owned(),
+    }
+}
+
+/// The totals have columns for each status, which become rows when they are summed.
+fn totals(sql: &mut Sql, query: &StatisticsQuery) -> String {
+    let conditions = kept_conditions(sql, &query.filter);
+    let groups = groups(sql, query, "v.bucket");
+    let named: String = groups
+        .iter()
+        .enumerate()
+        .map(|(number, group)| format!("{group} AS g{number}, "))
+        .collect();
+    let names: String = (0..groups.len())
+        .map(|number| format!("t.g{number}, "))
+        .collect();
+    let places = places(groups.len(), &["v.currency"]);
+    let columns = |end: &str| Status::ALL.map(|status| format!("{}{end}", status.word()));
+    let sums: Vec<String> = ["", "_whole", "_micros"]
+        .iter()
+        .flat_map(|end| columns(end))
+        .map(|column| format!("{} AS {column}", whole(sql, &format!("sum(v.{column})"))))
+        .collect();
+    let [count, units, micros] = ["", "_whole", "_micros"].map(|end| {
+        let cases: String = Status::ALL
+            .iter()
+            .map(|status| format!(" WHEN '{status}' THEN t.{status}{end}"))
+            .collect();
+        format!("CASE s.status{cases} END")
+    });
+    let statuses: Vec<String> = Status::ALL
+        .iter()
+        .filter(|status| query.filter.status.is_none_or(|asked| asked == **status))
+        .map(|status| format!("SELECT '{status}' AS status"))
+        .collect();
+    format!(
+        "SELECT {names}t.currency, s.status, {count}, {units}, {micros} \
+           FROM (SELECT {named}v.currency, {} FROM conversion_totals v{} GROUP BY {places}) AS t \
+           CROSS JOIN ({}) AS s \
+          WHERE {count} <> 0",
+        sums.join(", "),
+        filter(&conditions),
+        statuses.join(" UNION ALL ")
     )
 }
 
@@ -168,14 +237,8 @@ fn counted(sql: &mut Sql, query: &StatisticsQuery) -> String {
         true => "click_stats v",
         false => "click_totals v",
     };
-    let mut conditions = Vec::new();
-    sql.in_range("v.bucket", asked.range, &mut conditions);
-    for (column, text) in [("v.site_id", &asked.site_id), ("v.source", &asked.source)] {
-        if let Some(text) = text {
-            conditions.push(sql.text_is(column, text));
-        }
-    }
-    conditions.extend(of_campaigns(sql, &asked.campaigns));
+    // Where clicks are counted, no currency is asked for.
+    let conditions = kept_conditions(sql, asked);
     let groups = groups(sql, query, "v.bucket");
     let places = match groups.is_empty() {
         true => String::new(),
@@ -188,11 +251,6 @@ fn counted(sql: &mut Sql, query: &StatisticsQuery) -> String {
         "SELECT {groups}{none}, {none}, coalesce({count}, 0), {zero}, {zero} FROM {table}{}{places}",
         filter(&conditions)
     )
-}
-
-fn split(sums: &str) -> [&str; 3] {
-    let mut parts = sums.split(", ");
-    [(); 3].map(|()| parts.next().unwrap_or_default())
 }
 
 fn of_campaigns(sql: &mut Sql, campaigns: &Campaigns) -> Option<String> {
@@ -209,7 +267,7 @@ fn of_campaigns(sql: &mut Sql, campaigns: &Campaigns) -> Option<String> {
 }
 
 /// The expressions of the groups.
-fn groups(sql: &mut Sql, query: &StatisticsQuery, at: &str) -> Vec<String> {
+fn groups(sql: &Sql, query: &StatisticsQuery, at: &str) -> Vec<String> {
     let mut groups = Vec::with_capacity(query.group_by.len());
     for by in &query.group_by {
         let group = match by {

@@ -325,21 +325,31 @@ pub async fn statistics_are_the_sums_of_the_conversions(database: &Database) {
 }
 
 pub async fn totals_are_the_sums_of_sites_and_sources(database: &Database) {
-    let keys = "campaign_id, bucket, currency, status, partition";
-    let sums = "sum(conversions), sum(revenue_whole), sum(revenue_micros)";
-    let grouped = |table: &str| {
+    let statuses = ["approved", "pending", "rejected", "reversed"];
+    let rows = statuses.map(|status| {
         format!(
-            "SELECT {keys}, {sums} FROM {table} GROUP BY {keys} HAVING sum(conversions) <> 0 \
-             ORDER BY 1, 2, 3, 4, 5"
+            "SELECT campaign_id, bucket, currency, '{status}' AS status, \
+                    sum({status}) AS n, sum({status}_whole), sum({status}_micros) \
+               FROM conversion_totals GROUP BY campaign_id, bucket, currency \
+             HAVING sum({status}) <> 0"
         )
-    };
-    let kept = database.query(&grouped("conversion_totals")).await;
-    assert_eq!(kept, database.query(&grouped("conversion_stats")).await);
+    });
+    let kept = format!("{} ORDER BY 1, 2, 3, 4", rows.join(" UNION ALL "));
+    let kept = database.query(&kept).await;
+    let summed = database
+        .query(
+            "SELECT campaign_id, bucket, currency, status, sum(conversions), sum(revenue_whole), \
+                    sum(revenue_micros) \
+               FROM conversion_stats GROUP BY campaign_id, bucket, currency, status \
+             HAVING sum(conversions) <> 0 ORDER BY 1, 2, 3, 4",
+        )
+        .await;
+    assert_eq!(kept, summed);
     assert!(!kept.is_empty());
     let grouped = |table: &str| {
         format!(
-            "SELECT campaign_id, bucket, partition, sum(clicks) FROM {table} \
-             GROUP BY campaign_id, bucket, partition ORDER BY 1, 2, 3"
+            "SELECT campaign_id, bucket, sum(clicks) FROM {table} \
+             GROUP BY campaign_id, bucket ORDER BY 1, 2"
         )
     };
     let kept = database.query(&grouped("click_totals")).await;

@@ -19,6 +19,7 @@ mod history;
 #[path = "../../../core/src/decision/tests/model.rs"]
 mod model;
 mod reading;
+mod reports;
 mod schema;
 mod waiting;
 mod world;
@@ -73,6 +74,9 @@ async fn contract(engine: &Engine) {
         reading::conversions_of_a_click_keep_their_order,
         reading::large_lookups_work,
         reading::refused_postbacks_are_logged_once,
+        reports::pages_hold_each_conversion_once,
+        reports::statistics_are_what_summing_gives,
+        reports::the_log_is_found_by_its_campaigns,
         histories::any_history_comes_to_what_the_model_says,
     );
 }
@@ -86,6 +90,7 @@ async fn sqlite() {
 async fn postgres() {
     if let Some(engine) = Engine::postgres().await {
         contract(&engine).await;
+        reports::a_question_that_takes_too_long_is_given_up(&engine.database().await).await;
         commits::a_held_row_times_out_as_unavailable(&engine.database().await).await;
         engine::broken_connections_are_replaced(&engine.database().await).await;
         engine.remove().await;

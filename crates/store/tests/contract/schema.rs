@@ -162,9 +162,9 @@ pub async fn rows_of_the_first_schema_are_taken_over(database: &Database) {
     assert_eq!(view.known[&request(2)].outcome.word(), "duplicate");
     let sql = "SELECT sum(conversions), sum(pending) FROM campaign_statistics";
     assert_eq!(database.query(sql).await, [["1", "0"]]);
-    let sql = "SELECT campaign_id, currency, status, partition, conversions, revenue_micros \
-               FROM conversion_totals";
-    let totals = [["7", "USD", "approved", "0", "1", "500000"]];
+    let sql = "SELECT campaign_id, currency, slot, approved, approved_whole, approved_micros, \
+               pending FROM conversion_totals";
+    let totals = [["7", "USD", "0", "1", "1", "500000", "0"]];
     assert_eq!(database.query(sql).await, totals);
     let sql = "SELECT count(*) FROM postback_changes c JOIN postback_log l \
                ON l.request_id = c.request_id AND l.received_at = c.received_at";

@@ -142,6 +142,7 @@ impl Worker {
                 next,
             }],
             writes: decided.writes.clone(),
+            slot: self.state.partition,
         };
         (batch, decided)
     }

@@ -2,7 +2,7 @@
 //! reports read: clicks, conversions, and their statistics.
 
 use super::Part;
-use crate::statistics::{self, ConversionKey, ConversionSum, TotalKey};
+use crate::statistics::{self, ConversionKey, ConversionSum};
 use jiff::Timestamp;
 use postern_core::decision::PlacedClick;
 use postern_core::record::conversion::Conversion;
@@ -25,13 +25,17 @@ pub(super) struct Clicks<'a> {
     partitions: Vec<i32>,
     offsets: Vec<i64>,
     buckets: Vec<Timestamp>,
+    slot: i32,
 }
 
 impl<'a> Clicks<'a> {
-    pub(super) fn of(clicks: &'a [PlacedClick]) -> Self {
+    pub(super) fn of(clicks: &'a [PlacedClick], slot: i32) -> Self {
         let mut sorted: Vec<&PlacedClick> = clicks.iter().collect();
         sorted.sort_by(|a, b| a.click.clickid.cmp(&b.click.clickid));
-        let mut columns = Self::default();
+        let mut columns = Self {
+            slot,
+            ..Self::default()
+        };
         for placed in sorted {
             let click = &placed.click;
             let key = statistics::click_key(placed);
@@ -75,12 +79,12 @@ WITH input AS (
     ON CONFLICT (campaign_id, bucket, site_id, source, partition)
     DO UPDATE SET clicks = click_stats.clicks + excluded.clicks
 )
-INSERT INTO click_totals (campaign_id, bucket, partition, clicks)
-SELECT i.campaign_id, i.bucket, i.kafka_partition, count(*)
+INSERT INTO click_totals (campaign_id, bucket, slot, clicks)
+SELECT i.campaign_id, i.bucket, $11::int, count(*)
   FROM input i JOIN inserted n ON n.clickid = i.clickid
- GROUP BY i.campaign_id, i.bucket, i.kafka_partition
- ORDER BY i.campaign_id, i.bucket, i.kafka_partition
-ON CONFLICT (campaign_id, bucket, partition)
+ GROUP BY i.campaign_id, i.bucket
+ ORDER BY i.campaign_id, i.bucket
+ON CONFLICT (campaign_id, bucket, slot)
 DO UPDATE SET clicks = click_totals.clicks + excluded.clicks";
 
     fn is_empty(&self) -> bool {
@@ -99,6 +103,7 @@ DO UPDATE SET clicks = click_totals.clicks + excluded.clicks";
             &self.partitions,
             &self.offsets,
             &self.buckets,
+            &self.slot,
         ]
     }
 }
@@ -263,65 +268,6 @@ DO UPDATE SET conversions = conversion_stats.conversions + excluded.conversions,
             &self.buckets,
             &self.sites,
             &self.sources,
-            &self.currencies,
-            &self.statuses,
-            &self.partitions,
-            &self.conversions,
-            &self.whole,
-            &self.micros,
-        ]
-    }
-}
-
-/// The same without site and source.
-#[derive(Default)]
-pub(super) struct ConversionTotals<'a> {
-    campaigns: Vec<i64>,
-    buckets: Vec<Timestamp>,
-    currencies: Vec<&'a str>,
-    statuses: Vec<&'a str>,
-    partitions: Vec<i32>,
-    conversions: Vec<i64>,
-    whole: Vec<i64>,
-    micros: Vec<i64>,
-}
-
-impl<'a> ConversionTotals<'a> {
-    pub(super) fn of(totals: &BTreeMap<TotalKey<'a>, ConversionSum>) -> Self {
-        let mut columns = Self::default();
-        for (key, sum) in totals {
-            columns.campaigns.push(key.campaign_id);
-            columns.buckets.push(key.bucket);
-            columns.currencies.push(key.currency);
-            columns.statuses.push(key.status);
-            columns.partitions.push(key.partition);
-            columns.conversions.push(sum.conversions);
-            columns.whole.push(sum.revenue_whole);
-            columns.micros.push(sum.revenue_micros);
-        }
-        columns
-    }
-}
-
-impl Part for ConversionTotals<'_> {
-    const SQL: &'static str = "\
-INSERT INTO conversion_totals (campaign_id, bucket, currency, status, partition, conversions,
-                               revenue_whole, revenue_micros)
-SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::int[],
-                     $6::bigint[], $7::bigint[], $8::bigint[])
-ON CONFLICT (campaign_id, bucket, currency, status, partition)
-DO UPDATE SET conversions = conversion_totals.conversions + excluded.conversions,
-              revenue_whole = conversion_totals.revenue_whole + excluded.revenue_whole,
-              revenue_micros = conversion_totals.revenue_micros + excluded.revenue_micros";
-
-    fn is_empty(&self) -> bool {
-        self.campaigns.is_empty()
-    }
-
-    fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
-        vec![
-            &self.campaigns,
-            &self.buckets,
             &self.currencies,
             &self.statuses,
             &self.partitions,

@@ -3,18 +3,20 @@
 mod columns;
 mod log;
 mod steps;
+mod totals;
 
 use super::connection::{Flight, Lease};
 use super::{error, read};
 use crate::{
     Batch, RefusedPostback, RejectsAdvance, StoreError, Topics, fence, statistics, topics,
 };
-use columns::{Clicks, ConversionSums, ConversionTotals, Conversions};
+use columns::{Clicks, ConversionSums, Conversions};
 use log::Log;
 use postern_core::decision::PartitionState;
 use postern_failpoint::failpoint;
 use steps::{Changes, Positions, Statuses, Waiting};
 use tokio_postgres::types::ToSql;
+use totals::ConversionTotals;
 
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
@@ -67,12 +69,12 @@ async fn board<'a, P: Part>(
 pub(super) async fn commit(lease: &Lease, batch: &Batch) -> Result<(), StoreError> {
     let advances = fence::in_order(batch)?;
     let writes = &batch.writes;
-    let clicks = Clicks::of(&writes.clicks);
+    let clicks = Clicks::of(&writes.clicks, batch.slot);
     let conversions = Conversions::of(&writes.conversions);
     let statuses = Statuses::of(&writes.statuses);
     let summed = statistics::conversions(writes);
     let sums = ConversionSums::of(&summed);
-    let totals = ConversionTotals::of(&statistics::conversion_totals(&summed));
+    let totals = ConversionTotals::of(&statistics::conversion_totals(&summed), batch.slot);
     let log = Log::of(&writes.log);
     let changes = Changes::of(&writes.changes);
     let waiting = Waiting::of(&writes.unmatched_added);

@@ -31,7 +31,9 @@ pub fn settings(pairs: &[(&str, &str)]) -> Settings {
         .collect()
 }
 
-fn binary() -> PathBuf {
+/// The tested binary.
+#[must_use]
+pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os(BINARY) {
         return path.into();
     }
@@ -58,6 +60,12 @@ fn command(arguments: &[&str], settings: &Settings, dir: &Path) -> Command {
         .args(arguments)
         .current_dir(dir)
         .stdin(Stdio::null());
+    equip(&mut command, settings);
+    command
+}
+
+/// Gives a command the settings, and none of this process' own.
+pub fn equip(command: &mut Command, settings: &Settings) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("POSTERN_") {
             command.env_remove(name);
@@ -71,7 +79,6 @@ fn command(arguments: &[&str], settings: &Settings, dir: &Path) -> Command {
             command.env(format!("POSTERN__{name}"), value);
         }
     }
-    command
 }
 
 type Job = (Command, SyncSender<std::io::Result<Child>>);

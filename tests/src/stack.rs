@@ -245,12 +245,18 @@ impl Stack {
 
     /// Runs a command beside the processes, as an operator would.
     pub fn command(&self, arguments: &[&str]) -> Output {
+        run(arguments, &self.command_settings())
+    }
+
+    /// What such a command is told.
+    #[must_use]
+    pub fn command_settings(&self) -> Settings {
         let mut all = self.settings.clone();
         if self.kind == Kind::Embedded {
             let data = self.ingress.dir.join("data");
             all.insert("DATA_DIR".to_owned(), data.display().to_string());
         }
-        run(arguments, &all)
+        all
     }
 
     /// The same; it must succeed. Gives what it says.

@@ -6,6 +6,7 @@
 )]
 
 mod answers;
+mod api_examples;
 mod bad_input;
 mod body;
 mod campaigns;

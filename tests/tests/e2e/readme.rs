@@ -15,13 +15,14 @@ const ADDRESS: &str = "127.0.0.1:8080";
 on_both!(alone &[]; first_postback);
 
 /// A fenced block: its language and its text.
-struct Block {
-    language: String,
-    text: String,
+pub struct Block {
+    pub language: String,
+    pub text: String,
 }
 
-fn blocks() -> Vec<Block> {
-    let text = std::fs::read_to_string(directory::repository().join("README.md")).unwrap();
+/// The fenced blocks of a page, under headings that are of interest.
+pub fn blocks_of(page: &str, is_of_interest: impl Fn(&str) -> bool) -> Vec<Block> {
+    let text = std::fs::read_to_string(directory::repository().join(page)).unwrap();
     let mut blocks: Vec<Block> = Vec::new();
     let (mut here, mut open) = (false, false);
     for line in text.lines() {
@@ -34,7 +35,7 @@ fn blocks() -> Vec<Block> {
                 });
             }
         } else if !open && line.starts_with('#') {
-            here = line.contains("First postback");
+            here = is_of_interest(line);
         } else if open && here {
             let block = blocks.last_mut().unwrap();
             block.text.push_str(line);
@@ -45,7 +46,7 @@ fn blocks() -> Vec<Block> {
 }
 
 async fn first_postback(stack: &mut Stack) {
-    let blocks = blocks();
+    let blocks = blocks_of("README.md", |heading| heading.contains("First postback"));
     let mut script = String::new();
     let mut told: Option<String> = None;
     let mut seen = Vec::new();

@@ -185,6 +185,19 @@ pub struct Sum {
     pub micros: i64,
 }
 
+impl Key {
+    /// Without site, source and partition.
+    #[must_use]
+    pub fn total(&self) -> Self {
+        Self {
+            site_id: String::new(),
+            source: String::new(),
+            partition: 0,
+            ..self.clone()
+        }
+    }
+}
+
 /// A row of `partitions`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Partition {
@@ -229,6 +242,9 @@ pub struct Store {
     pub unmatched: Vec<Waiting>,
     pub conversion_stats: Vec<Sum>,
     pub click_stats: Vec<Sum>,
+    /// Without site, source and partition.
+    pub conversion_totals: Vec<Sum>,
+    pub click_totals: Vec<Sum>,
 }
 
 /// What stands on the topics.

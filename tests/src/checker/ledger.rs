@@ -32,8 +32,15 @@ pub(super) fn statistics(evidence: &Evidence, report: &mut Report) {
         sum.0 += 1;
         sum.1 += i128::from(conversion.micros);
     }
-    let kept = &evidence.store.conversion_stats;
-    compare(Fault::ConversionStatistics, &sums, kept, report);
+    let store = &evidence.store;
+    compare(
+        Fault::ConversionStatistics,
+        &sums,
+        &store.conversion_stats,
+        report,
+    );
+    let totals = totals(&sums);
+    compare(Fault::Totals, &totals, &store.conversion_totals, report);
     let mut sums: BTreeMap<Key, Total> = BTreeMap::new();
     for click in &evidence.store.clicks {
         let [site_id, source, ..] = click.labels.clone();
@@ -48,12 +55,20 @@ pub(super) fn statistics(evidence: &Evidence, report: &mut Report) {
         };
         sums.entry(key).or_default().0 += 1;
     }
-    compare(
-        Fault::ClickStatistics,
-        &sums,
-        &evidence.store.click_stats,
-        report,
-    );
+    compare(Fault::ClickStatistics, &sums, &store.click_stats, report);
+    let totals = self::totals(&sums);
+    compare(Fault::Totals, &totals, &store.click_totals, report);
+}
+
+/// The same without site, source and partition.
+fn totals(sums: &BTreeMap<Key, Total>) -> BTreeMap<Key, Total> {
+    let mut totals: BTreeMap<Key, Total> = BTreeMap::new();
+    for (key, (count, micros)) in sums {
+        let total = totals.entry(key.total()).or_default();
+        total.0 += count;
+        total.1 += micros;
+    }
+    totals
 }
 
 fn compare(fault: Fault, sums: &BTreeMap<Key, Total>, kept: &[Sum], report: &mut Report) {

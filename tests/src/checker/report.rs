@@ -57,6 +57,8 @@ pub enum Fault {
     ConversionStatistics,
     /// Statistics of clicks are not their count.
     ClickStatistics,
+    /// Totals are not the statistics without site, source and partition.
+    Totals,
     /// The conversions and changes of statuses of a partition are not numbered from 1 to its
     /// sequence, or not in their order.
     Sequence,
@@ -113,6 +115,7 @@ impl Fault {
             | Self::LogDiffers
             | Self::ConversionStatistics
             | Self::ClickStatistics
+            | Self::Totals
             | Self::Sequence
             | Self::Unmatched
             | Self::EventMissing

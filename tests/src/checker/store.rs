@@ -20,7 +20,7 @@ pub enum StoreAccess {
 }
 
 /// Each table with its columns; those that end in `_at`, and `bucket`, are times.
-const TABLES: [(&str, &str); 11] = [
+const TABLES: [(&str, &str); 13] = [
     ("topics", "partitions"),
     (
         "partitions",
@@ -67,7 +67,37 @@ const TABLES: [(&str, &str); 11] = [
         "click_stats",
         "campaign_id, bucket, site_id, source, partition, clicks",
     ),
+    (
+        "conversion_totals",
+        "campaign_id, bucket, site_id, source, currency, status, partition, conversions, \
+         revenue_whole, revenue_micros",
+    ),
+    (
+        "click_totals",
+        "campaign_id, bucket, site_id, source, partition, clicks",
+    ),
 ];
+
+/// Totals of all slots, the columns of each status as a row.
+const CONVERSION_TOTALS: &str = "(SELECT t.campaign_id, t.bucket, '' AS site_id, '' AS source, \
+    t.currency, s.status, 0 AS partition, \
+    CASE s.status WHEN 'approved' THEN t.a WHEN 'pending' THEN t.p WHEN 'rejected' THEN t.r \
+        ELSE t.v END AS conversions, \
+    CASE s.status WHEN 'approved' THEN t.aw WHEN 'pending' THEN t.pw WHEN 'rejected' THEN t.rw \
+        ELSE t.vw END AS revenue_whole, \
+    CASE s.status WHEN 'approved' THEN t.am WHEN 'pending' THEN t.pm WHEN 'rejected' THEN t.rm \
+        ELSE t.vm END AS revenue_micros \
+    FROM (SELECT campaign_id, bucket, currency, sum(approved) AS a, sum(pending) AS p, \
+        sum(rejected) AS r, sum(reversed) AS v, sum(approved_whole) AS aw, \
+        sum(pending_whole) AS pw, sum(rejected_whole) AS rw, sum(reversed_whole) AS vw, \
+        sum(approved_micros) AS am, sum(pending_micros) AS pm, sum(rejected_micros) AS rm, \
+        sum(reversed_micros) AS vm FROM conversion_totals GROUP BY 1, 2, 3) t \
+    CROSS JOIN (SELECT 'approved' AS status UNION ALL SELECT 'pending' UNION ALL \
+        SELECT 'rejected' UNION ALL SELECT 'reversed') s) t";
+
+/// Totals of all slots.
+const CLICK_TOTALS: &str = "(SELECT campaign_id, bucket, '' AS site_id, '' AS source, \
+    0 AS partition, sum(clicks) AS clicks FROM click_totals GROUP BY 1, 2) t";
 
 /// The log with the latest change of each row beside it.
 const LOG: &str = "(SELECT l.*, c.outcome AS changed_outcome, c.detail AS changed_reason, \
@@ -139,6 +169,8 @@ impl StoreAccess {
         let from = match table {
             "postback_log" => LOG,
             "conversions" => CONVERSIONS,
+            "conversion_totals" => CONVERSION_TOTALS,
+            "click_totals" => CLICK_TOTALS,
             table => table,
         };
         format!(
@@ -263,21 +295,31 @@ fn take(store: &mut Store, json: &Value) -> Option<()> {
             },
             postback: row.text("postback")?,
         }),
-        "conversion_stats" => store.conversion_stats.push(Sum {
-            key: key(&row)?,
-            count: row.number("conversions")?,
-            whole: row.number("revenue_whole")?,
-            micros: row.number("revenue_micros")?,
-        }),
-        "click_stats" => store.click_stats.push(Sum {
-            key: key(&row)?,
-            count: row.number("clicks")?,
-            whole: 0,
-            micros: 0,
-        }),
+        "conversion_stats" => store.conversion_stats.push(conversion_sum(&row)?),
+        "conversion_totals" => store.conversion_totals.push(conversion_sum(&row)?),
+        "click_stats" => store.click_stats.push(click_sum(&row)?),
+        "click_totals" => store.click_totals.push(click_sum(&row)?),
         _ => return None,
     }
     Some(())
+}
+
+fn conversion_sum(row: &Row) -> Option<Sum> {
+    Some(Sum {
+        key: key(row)?,
+        count: row.number("conversions")?,
+        whole: row.number("revenue_whole")?,
+        micros: row.number("revenue_micros")?,
+    })
+}
+
+fn click_sum(row: &Row) -> Option<Sum> {
+    Some(Sum {
+        key: key(row)?,
+        count: row.number("clicks")?,
+        whole: 0,
+        micros: 0,
+    })
 }
 
 fn partition(json: &Value) -> Option<Partition> {

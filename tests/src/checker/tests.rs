@@ -217,6 +217,12 @@ mod doubles {
         finds(Fault::ClickStatistics, |scene, _| {
             scene.evidence.store.click_stats[0].count += 1;
         });
+        finds(Fault::Totals, |scene, _| {
+            scene.evidence.store.conversion_totals[0].micros += 1;
+        });
+        finds(Fault::Totals, |scene, _| {
+            scene.evidence.store.click_totals[0].count += 1;
+        });
     }
 
     #[test]

@@ -31,7 +31,11 @@ async fn every_example(stack: &mut Stack) {
             }
             // The signing program is another test's.
             "sh" if !text.contains(ADDRESS) => {}
-            "sh" => assert_eq!(call.replace(text.to_owned()), None, "nothing stands below it"),
+            "sh" => assert_eq!(
+                call.replace(text.to_owned()),
+                None,
+                "nothing stands below it"
+            ),
             "json" | "csv" | "text" => {
                 let call = call.take().unwrap_or_else(|| panic!("of what? {text}"));
                 let script = format!("{variables}{call}");

@@ -9,6 +9,7 @@
 )]
 
 mod click_first;
+mod export;
 mod faults;
 mod frozen;
 mod redirect;

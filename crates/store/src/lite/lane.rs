@@ -22,16 +22,18 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn open(database: &libsql::Database) -> Result<Self, StoreError> {
+    /// A connection that keeps up to `cache` KiB of the file in memory.
+    pub(super) fn open(database: &libsql::Database, cache: u32) -> Result<Self, StoreError> {
         let connection = database.connect().map_err(error::of)?;
         connection.busy_timeout(BUSY).map_err(error::of)?;
         let session = Session {
             connection: connection.clone(),
         };
+        let cache = format!("PRAGMA cache_size = -{cache}");
         for pragma in [
             "PRAGMA journal_mode = WAL",
             "PRAGMA synchronous = NORMAL",
-            "PRAGMA cache_size = -65536",
+            &cache,
             "PRAGMA journal_size_limit = 67108864",
             "PRAGMA temp_store = MEMORY",
         ] {
@@ -269,7 +271,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.db");
         let database = finish(libsql::Builder::new_local(path).build()).unwrap();
-        let lane = Lane::open(&database).unwrap();
+        let lane = Lane::open(&database, 1_024).unwrap();
         let ask = |sql: &'static str, millis| {
             lane.run_within(Duration::from_millis(millis), move |session| {
                 session.rows(sql, Vec::new(), |columns| columns.integer(0))

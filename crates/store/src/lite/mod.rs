@@ -37,6 +37,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// KiB of the file that the work's connections keep in memory, each.
+const WORK_CACHE: u32 = 64 * 1024;
+/// And the one for people: an export passes each page once.
+const REPORTS_CACHE: u32 = 8 * 1024;
+
 /// A store in one file.
 pub struct LiteStore {
     writer: Lane,
@@ -65,9 +70,9 @@ impl LiteStore {
         let database = finish(libsql::Builder::new_local(path).build())
             .map_err(|why| StoreError::Config(format!("store.url: {why}")))?;
         Ok(Self {
-            writer: Lane::open(&database)?,
-            reader: Lane::open(&database)?,
-            reports: Lane::open(&database)?,
+            writer: Lane::open(&database, WORK_CACHE)?,
+            reader: Lane::open(&database, WORK_CACHE)?,
+            reports: Lane::open(&database, REPORTS_CACHE)?,
             query_timeout,
         })
     }

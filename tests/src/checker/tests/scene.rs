@@ -152,6 +152,7 @@ impl Scene {
             clicked_at: Some(clicked_at),
         };
         let key = key(campaign_id, clicked_at, None, None, partition);
+        add(&mut self.evidence.store.click_totals, key.total(), 1, 0);
         add(&mut self.evidence.store.click_stats, key, 1, 0);
         self.evidence.store.clicks.push(click.clone());
         self.evidence.topics.clicks.push(click);
@@ -374,8 +375,10 @@ impl Scene {
             Some(status),
             partition,
         );
-        let stats = &mut self.evidence.store.conversion_stats;
-        add(stats, key, count, conversion.micros);
+        let store = &mut self.evidence.store;
+        let micros = conversion.micros;
+        add(&mut store.conversion_totals, key.total(), count, micros);
+        add(&mut store.conversion_stats, key, count, micros);
     }
 
     /// What a logged postback states of a conversion: a change with its event, or a confirmation.

@@ -178,6 +178,7 @@ impl Connection {
                 self.stream.read_exact(&mut bytes).await?;
                 bytes
             }
+            None if answer.header("transfer-encoding") == Some("chunked") => self.chunks().await?,
             None => {
                 let mut bytes = Vec::new();
                 self.stream.read_to_end(&mut bytes).await?;
@@ -186,6 +187,30 @@ impl Connection {
         };
         answer.body = String::from_utf8(bytes).map_err(io::Error::other)?;
         Ok(answer)
+    }
+
+    /// A body in chunks; one without its last chunk is an error.
+    async fn chunks(&mut self) -> io::Result<Vec<u8>> {
+        let odd = |line: &str| io::Error::other(format!("not a chunk: {line:?}"));
+        let mut bytes = Vec::new();
+        let mut line = String::new();
+        loop {
+            line.clear();
+            self.stream.read_line(&mut line).await?;
+            let size = line.strip_suffix("\r\n").ok_or_else(|| odd(&line))?;
+            let size = usize::from_str_radix(size, 16).map_err(|_| odd(&line))?;
+            let start = bytes.len();
+            bytes.resize(start + size, 0);
+            self.stream.read_exact(&mut bytes[start..]).await?;
+            line.clear();
+            self.stream.read_line(&mut line).await?;
+            if line != "\r\n" {
+                return Err(odd(&line));
+            }
+            if size == 0 {
+                return Ok(bytes);
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use postern_runtime::http::{BodyFailure, Chunks, NextChunk};
 use postern_runtime::telemetry::chain;
 use postern_store::{Store, StoreError};
+use prometheus::IntGauge;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -26,7 +27,29 @@ pub(crate) struct Export {
     after: Option<Place>,
     /// Rows that may still be sent.
     left: Option<i64>,
+    _running: Running,
+}
+
+/// The place that an export takes among those that may run.
+pub(crate) struct Running {
+    open: IntGauge,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Running {
+    pub(crate) fn new(open: IntGauge, permit: OwnedSemaphorePermit) -> Self {
+        open.inc();
+        Self {
+            open,
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
 }
 
 impl Export {
@@ -34,7 +57,7 @@ impl Export {
     pub(crate) async fn begin(
         store: Arc<dyn Store>,
         listing: Listing,
-        permit: OwnedSemaphorePermit,
+        running: Running,
     ) -> Result<Self, StoreError> {
         let mut export = Self {
             store,
@@ -42,7 +65,7 @@ impl Export {
             after: listing.after,
             left: listing.limit,
             listing,
-            _permit: permit,
+            _running: running,
         };
         if export.listing.format == Format::Csv {
             write_header(&export.listing.names(), &mut export.ready);

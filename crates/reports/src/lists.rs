@@ -2,7 +2,7 @@
 //! as a stream of the whole range.
 
 use crate::access::Access;
-use crate::export::Export;
+use crate::export::{Export, Running};
 use crate::parameters::Parameters;
 use crate::routes::{Answer, Call, Reports};
 use crate::rows;
@@ -244,7 +244,8 @@ impl Reports {
             ));
         };
         let (format, file) = (listing.format, listing.list.name());
-        let export = Export::begin(self.store.clone(), listing, permit).await?;
+        let running = Running::new(self.metrics.exports.clone(), permit);
+        let export = Export::begin(self.store.clone(), listing, running).await?;
         Ok(Answer::made(export, format, file))
     }
 }

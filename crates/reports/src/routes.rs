@@ -18,10 +18,10 @@ use postern_runtime::http::{Chunks, Handler, Outgoing, Refusal, address};
 use postern_runtime::metrics::{Metrics, MetricsError};
 use postern_runtime::telemetry::chain;
 use postern_store::{Store, StoreError};
-use prometheus::IntCounterVec;
+use prometheus::{HistogramVec, IntCounterVec, IntGauge};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 
 /// Whether `path` is the reports' to answer.
@@ -104,6 +104,8 @@ pub struct ReportsConfig {
 #[derive(Clone, Debug)]
 pub struct ReportsMetrics {
     requests: IntCounterVec,
+    seconds: HistogramVec,
+    pub(crate) exports: IntGauge,
 }
 
 impl ReportsMetrics {
@@ -119,6 +121,16 @@ impl ReportsMetrics {
                 "Requests to the reports role, by route, outcome and HTTP status.",
                 &["route", "outcome", "status"],
             )?,
+            seconds: metrics.histograms(
+                "reports_answer_seconds",
+                "From a request to its answer, by route; of an export to its first page.",
+                &["route"],
+                &[
+                    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+                    30.0,
+                ],
+            )?,
+            exports: metrics.gauge("reports_exports_open", "Exports that are being sent.")?,
         })
     }
 }
@@ -205,7 +217,7 @@ pub struct Reports {
     pub(crate) failures: Failures,
     /// Told when a campaign was set.
     pub(crate) changed: Arc<Notify>,
-    metrics: ReportsMetrics,
+    pub(crate) metrics: ReportsMetrics,
 }
 
 impl Reports {
@@ -305,7 +317,12 @@ impl Handler for Reports {
             let answer = Answer::error(StatusCode::NOT_FOUND, "not_found", "No such path");
             return self.finish(None, answer);
         };
+        let began = Instant::now();
         let answer = self.route(route, peer.ip(), request).await;
+        self.metrics
+            .seconds
+            .with_label_values(&[route.name()])
+            .observe(began.elapsed().as_secs_f64());
         self.finish(Some(route), answer)
     }
 

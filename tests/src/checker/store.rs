@@ -142,6 +142,13 @@ impl StoreAccess {
         Ok(rows.iter().filter_map(partition).collect())
     }
 
+    /// All rows of a table, as text.
+    #[must_use]
+    pub fn dump(&self, table: &str) -> String {
+        let rows = self.run(&[format!("SELECT * FROM {table}")]);
+        Value::from(rows.unwrap_or_else(|error| panic!("{table}: {error}"))).to_string()
+    }
+
     /// Changes something, past Postern: for tests that plant a fault.
     pub fn execute(&self, sql: &str) {
         let mut command = match self {

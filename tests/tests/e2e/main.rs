@@ -5,6 +5,7 @@
     reason = "tests: a failed unwrap is a failed test"
 )]
 
+mod access;
 mod answers;
 mod api_examples;
 mod bad_input;
@@ -15,6 +16,7 @@ mod checker;
 mod clicks;
 mod late_click;
 mod ledger;
+mod log;
 mod observability;
 mod outages;
 mod places;

@@ -1,8 +1,10 @@
 -- What reports read by: orders to page in, totals of campaigns, tokens for those who read.
 
--- Newest first, of a campaign and of all; by the click's time of a campaign.
+-- Newest first, of a campaign, of a site and of all; by the click's time of a campaign.
 DROP INDEX conversions_campaign;
 CREATE INDEX conversions_campaign_created ON conversions (campaign_id, created_at, conversion_id);
+CREATE INDEX conversions_campaign_site
+    ON conversions (campaign_id, site_id, created_at, conversion_id);
 CREATE INDEX conversions_campaign_clicked ON conversions (campaign_id, clicked_at, conversion_id);
 CREATE INDEX conversions_created ON conversions (created_at, conversion_id);
 CREATE INDEX conversions_external_id ON conversions (external_id) WHERE external_id IS NOT NULL;

@@ -4,6 +4,8 @@
 
 DROP INDEX conversions_campaign;
 CREATE INDEX conversions_campaign_created ON conversions (campaign_id, created_at, conversion_id);
+CREATE INDEX conversions_campaign_site
+    ON conversions (campaign_id, site_id, created_at, conversion_id);
 CREATE INDEX conversions_campaign_clicked ON conversions (campaign_id, clicked_at, conversion_id);
 CREATE INDEX conversions_created ON conversions (created_at, conversion_id);
 CREATE INDEX conversions_external_id ON conversions (external_id) WHERE external_id IS NOT NULL;

@@ -141,6 +141,7 @@ async fn paged(store: &dyn Store, filter: &ConversionFilter, limit: i64) -> Vec<
         let Some(last) = found.last() else {
             return rows;
         };
+        assert_ne!(Some(found[0].conversion_id), after.map(|(_, id)| id));
         let time = match filter.date {
             DateOf::Conversion => last.created_at,
             DateOf::Click => last.clicked_at,
@@ -431,6 +432,7 @@ async fn log_pages(store: &dyn Store, filter: &LogFilter, limit: i64) -> Vec<Sho
         let Some(last) = found.last() else {
             return rows;
         };
+        assert_ne!(Some(found[0].request_id), after.map(|(_, id)| id));
         after = Some((last.received_at, last.request_id));
         rows.extend(found);
     }

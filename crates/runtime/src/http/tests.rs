@@ -44,13 +44,13 @@ impl Handler for Echo {
     }
 }
 
-/// Pieces that look like an error head of hyper's.
+/// Pieces that look, with the line end of their chunk, like an error head of hyper's.
 struct Pieces {
     left: usize,
     broken_at: Option<usize>,
 }
 
-const PIECE: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+const PIECE: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n";
 
 impl Pieces {
     fn of(left: usize, broken_at: Option<usize>) -> Self {

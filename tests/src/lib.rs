@@ -11,6 +11,7 @@
 pub mod checker;
 pub mod directory;
 pub mod fleet;
+pub mod generated;
 pub mod history;
 pub mod http;
 pub mod kcat;

@@ -159,7 +159,7 @@ impl StoreAccess {
                 command
             }
         };
-        output(&mut command, sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        output(&mut command, sql).unwrap_or_else(|error| panic!("{sql:.500}: {error}"));
     }
 
     fn select(&self, table: &str, columns: &str) -> String {

@@ -14,6 +14,7 @@ mod campaigns;
 mod check;
 mod checker;
 mod clicks;
+mod generated;
 mod late_click;
 mod ledger;
 mod log;

@@ -55,6 +55,11 @@ if [[ $(q -c 'SELECT count(*) FROM (SELECT 1 FROM conversions LIMIT 1) v') == 0 
     done
     "$root/deploy/postgres/postgres.sh" restart --dir "$data" >/dev/null
     q -v conversions="$CONVERSIONS" -v days="${DAYS:-90}" -v writers="${WRITERS:-4}" -f "$here/reports/generate.sql" >&2
+else
+    # The topics are new: what an earlier run consumed is numbered as this one's will be.
+    for table in 'conversions WHERE kafka_partition < 1000' partitions rejects_positions topics; do
+        q -c "DELETE FROM $table"
+    done
 fi
 q -c "SELECT relname, reltuples::bigint AS rows, pg_size_pretty(pg_total_relation_size(oid)) FROM pg_class
        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND reltuples > 1000 ORDER BY 1" >&2

@@ -15,8 +15,10 @@ SELECT v.conversion_id, v.clickid, v.campaign_id, v.site_id, v.source, v.revenue
 pub(crate) fn conversions(engine: Engine, filter: &ConversionFilter, page: Page) -> Sql {
     let mut sql = Sql::new(engine);
     let common = conditions(&mut sql, filter);
+    let is_one = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    let few = is_one(&filter.clickid) || is_one(&filter.external_id);
     let walks: Vec<Walk> = sql
-        .walks("v.campaign_id", &filter.campaigns)
+        .walks("v.campaign_id", &filter.campaigns, few)
         .into_iter()
         .map(|campaign| Walk {
             select: SELECT.to_owned(),

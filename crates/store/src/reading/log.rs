@@ -36,8 +36,9 @@ pub(crate) fn log(engine: Engine, filter: &LogFilter, page: Page) -> Sql {
     let latest = sql.word(LATEST_POSTGRES, LATEST_SQLITE);
     let late = sql.word(LATE_POSTGRES, LATE_SQLITE);
     let common = conditions(&mut sql, filter);
+    let few = filter.request_id.is_some() || filter.clickid.is_some();
     let mut walks = Vec::new();
-    for campaign in sql.walks("l.campaign_id", &filter.campaigns) {
+    for campaign in sql.walks("l.campaign_id", &filter.campaigns, few) {
         let mut conditions = common.clone();
         sql.in_range("l.received_at", filter.range, &mut conditions);
         walks.push(Walk {
@@ -47,7 +48,7 @@ pub(crate) fn log(engine: Engine, filter: &LogFilter, page: Page) -> Sql {
         });
     }
     if let Campaigns::Only(_) = filter.campaigns {
-        for campaign in sql.walks("c.campaign_id", &filter.campaigns) {
+        for campaign in sql.walks("c.campaign_id", &filter.campaigns, few) {
             let mut conditions = common.clone();
             sql.in_range("c.received_at", filter.range, &mut conditions);
             conditions.push("l.campaign_id IS NULL".to_owned());

@@ -104,9 +104,20 @@ impl Sql {
 
     /// How a list of these campaigns is put together: a condition for each walk through it.
     /// A walk of one campaign goes along that campaign's index.
-    pub(super) fn walks(&mut self, column: &str, campaigns: &Campaigns) -> Vec<Option<String>> {
+    /// Where `few` are asked for, such as those of a click, they are found by that instead: with a
+    /// sign in front neither engine looks the column up.
+    pub(super) fn walks(
+        &mut self,
+        column: &str,
+        campaigns: &Campaigns,
+        few: bool,
+    ) -> Vec<Option<String>> {
         match campaigns {
             Campaigns::All => vec![None],
+            Campaigns::Only(ids) if few => {
+                let column = format!("+{column}");
+                vec![Some(self.one_of(&column, Param::Integers(ids.clone())))]
+            }
             Campaigns::Only(ids) if ids.len() <= MERGED => ids
                 .iter()
                 .map(|id| Some(format!("{column} = {}", self.param(Param::Integer(*id)))))

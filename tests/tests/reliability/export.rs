@@ -97,7 +97,7 @@ fn fill(store: &StoreAccess, rows: u32) {
                    kafka_partition, sequence, dedupe";
     let (numbers, id, time, yes) = match store {
         StoreAccess::Postgres(_) => (
-            format!("generate_series(1, {rows}) AS t(n)"),
+            format!("generate_series(1::bigint, {rows}) AS t(n)"),
             "md5(n::text)::uuid",
             "timestamptz '2026-01-01' + n * interval '1 second'",
             "true",

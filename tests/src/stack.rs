@@ -81,6 +81,8 @@ impl Stack {
         let mut all = settings(&[
             ("CLICKS__TOKEN", TOKEN),
             ("CONSUMER__SESSION_TIMEOUT", "6s"),
+            // All scenarios have one address.
+            ("REPORTS__FAILURES_PER_ADDRESS", "1000000"),
             // More than the default, so that partitions are told apart here too.
             ("KAFKA__PARTITIONS", &PARTITIONS.to_string()),
         ]);
@@ -382,6 +384,7 @@ pub fn real_settings(world: &World) -> Settings {
         ("STORE__URL", &world.store),
         ("CLICKS__TOKEN", TOKEN),
         ("CONSUMER__SESSION_TIMEOUT", "6s"),
+        ("REPORTS__FAILURES_PER_ADDRESS", "1000000"),
     ])
 }
 

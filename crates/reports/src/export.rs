@@ -14,9 +14,6 @@ use prometheus::IntGauge;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Rows that are read at a time.
-const ROWS: i64 = 1_000;
-
 /// A stream that has begun.
 pub(crate) struct Export {
     store: Arc<dyn Store>,
@@ -75,7 +72,8 @@ impl Export {
     }
 
     async fn read(&mut self) -> Result<(), StoreError> {
-        let limit = self.left.map_or(ROWS, |left| left.min(ROWS));
+        let rows = self.listing.list.rows_at_once();
+        let limit = self.left.map_or(rows, |left| left.min(rows));
         let page = self.listing.page(self.store.as_ref(), self.after, limit);
         let (rows, last) = page.await?;
         for row in &rows {

@@ -113,6 +113,15 @@ impl List {
         }
     }
 
+    /// Rows of an export that are read at a time: few enough for the longest ones.
+    pub(crate) fn rows_at_once(&self) -> i64 {
+        match self {
+            Self::Conversions(_) => 1_000,
+            // With bodies and queries.
+            Self::Postbacks(_) => 200,
+        }
+    }
+
     /// What a cursor of this list begins with: one of another list means nothing here.
     fn kind(&self) -> u8 {
         match self {
@@ -163,11 +172,29 @@ fn status(text: &str) -> Result<Status, &'static str> {
         .map_err(|_| "must be approved, pending, rejected or reversed")
 }
 
+/// What the log says of postbacks.
+const OUTCOMES: [&str; 7] = [
+    "converted",
+    "duplicate",
+    "updated",
+    "click_not_found",
+    "click_expired",
+    "forbidden",
+    "refused",
+];
+
+fn outcome(text: &str) -> Result<String, String> {
+    match OUTCOMES.contains(&text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("must be one of {}", OUTCOMES.join(", "))),
+    }
+}
+
 fn log_filter(access: &Access, parameters: &mut Parameters, zone: &Zone) -> LogFilter {
     let asked = parameters.number("campaign_id", i64::MIN, i64::MAX);
     let mut filter = LogFilter::of(access.of(asked));
     filter.range = zone.range(parameters);
-    filter.outcome = parameters.text("outcome");
+    filter.outcome = parameters.parsed("outcome", outcome);
     filter.reason = parameters.text("reason");
     filter.warning = parameters.text("warning");
     filter.request_id = parameters.parsed("request_id", |text| {

@@ -103,7 +103,12 @@ fn targets(campaign: i64, clickid: &str) -> Vec<String> {
                 targets.push(format!("/v1/{path}?{by}&campaign_id={campaign}"));
             }
         }
+        for group in ["campaign", "hour", "currency", "event"] {
+            let by = format!("format={format}&group_by={group}&clickid={clickid}");
+            targets.push(format!("/v1/stats?{by}"));
+        }
         let by = format!("format={format}&history=1");
+        targets.push(format!("/v1/postbacks?{by}&raw_query={clickid}"));
         targets.push(format!("/v1/postbacks?{by}&campaign_id={campaign}"));
         targets.push(format!("/v1/postbacks?{by}&clickid={clickid}"));
     }
@@ -125,9 +130,14 @@ async fn every_endpoint_by_every_token(stack: &Stack) {
     ];
     let worthless = [
         token(stack, &["--admin", "--name", &revoked]),
-        token(stack, &["--admin", "--name", &short, "--expires", "1s"]),
+        token(stack, &["--admin", "--name", &short, "--expires", "10s"]),
         format!("pst_{}", "ab".repeat(32)),
     ];
+    // Both are worth something first.
+    for token in &worthless[..2] {
+        let answer = read(stack, "/v1/stats", Some(token), false).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
     stack.said(&["token", "revoke", &id_of(stack, &revoked)]);
     wait::until("the token expires", async || {
         let list = stack.said(&["token", "list"]);
@@ -143,13 +153,15 @@ async fn every_endpoint_by_every_token(stack: &Stack) {
         let without = read(stack, &target, None, false).await;
         assert_eq!(seen(&without), seen(&refused), "{target}");
     }
-    // Few enough that the address isn't refused for others.
-    for (token, target) in worthless
-        .iter()
-        .zip(["/v1/stats", "/v1/postbacks", "/v1/conversions"])
-    {
-        let answer = read(stack, target, Some(token), token.len() % 2 == 0).await;
-        assert_eq!(seen(&answer), seen(&refused), "{target}");
+    for token in &worthless {
+        for target in targets(mine.id, &mine.clickid) {
+            for parameter in [false, true] {
+                let answer = read(stack, &target, Some(token), parameter).await;
+                assert_eq!(seen(&answer), seen(&refused), "{target}");
+            }
+        }
+        let answer = stack.campaign(token, mine.id, Some("{}")).await;
+        answer.is_error(401, "unauthorized");
     }
 
     let [admin, advertiser, campaigns] = &good;
@@ -295,6 +307,12 @@ async fn wrong_tokens_are_limited_and_none_is_logged(stack: &mut Stack) {
         }
         http::request(reports, "GET", &target, &headers, None).await
     };
+    // Who sends no token guesses none.
+    for _ in 0..10 {
+        let headers = [("x-forwarded-for", "192.0.2.1")];
+        let answer = http::request(reports, "GET", "/v1/stats", &headers, None).await;
+        answer.is_error(401, "unauthorized");
+    }
     assert_eq!(from("192.0.2.1", &good, true).await.status, 200);
     for number in 0..5 {
         let answer = from("192.0.2.1", &wrong, number % 2 == 0).await;
@@ -305,6 +323,23 @@ async fn wrong_tokens_are_limited_and_none_is_logged(stack: &mut Stack) {
         answer.is_error(429, "too_many_attempts");
         assert_eq!(answer.header("retry-after"), Some("60"));
     }
+    // What a caller writes before its own address changes nothing.
+    let forged = from("192.0.2.9, 192.0.2.1", &good, false).await;
+    forged.is_error(429, "too_many_attempts");
+    // Postbacks and their status are still answered.
+    let headers = [("x-forwarded-for", "192.0.2.1")];
+    let sent = http::request(
+        stack.ingress.http,
+        "GET",
+        "/v1/postback?clickid=none",
+        &headers,
+        None,
+    )
+    .await;
+    sent.is_error(404, "click_not_found");
+    let status = format!("/v1/postback/status?request_id={}", sent.request_id());
+    let status = http::request(reports, "GET", &status, &headers, None).await;
+    assert_eq!(status.status, 200, "{status:?}");
     // Another address, and another network of IPv6.
     assert_eq!(from("192.0.2.2", &good, false).await.status, 200);
     for number in 0..5 {

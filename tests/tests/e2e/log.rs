@@ -221,6 +221,21 @@ async fn refused_ones_are_found_by_what_was_sent(stack: &Stack) {
         (&posted["method"], &posted["raw_body"]),
         (&"POST".into(), &"{\"clickid\":".into())
     );
+    let headers = [("user-agent", "tracker/1.0"), ("x-odd", "1")];
+    let target = format!("/v1/postback.php?clickid=a&subid1={}", unique("method"));
+    let other = http::request(stack.ingress.http, "PUT", &target, &headers, None).await;
+    let message = other.is_error(405, "method_not_allowed");
+    let other = row(stack, &admin, &other).await;
+    assert_eq!(
+        (&other["method"], &other["user_agent"]),
+        (&"PUT".into(), &"tracker/1.0".into())
+    );
+    assert_eq!(
+        (&other["reason"], &other["message"]),
+        (&"method_not_allowed".into(), &message.into())
+    );
+    let odd = read(stack, &admin, "/v1/postbacks?outcome=lost").await;
+    odd.is_error(400, "invalid_parameters");
     // They belong to nobody's campaign.
     let own = stack.said(&["token", "create", "--campaign", &id.to_string()]);
     let seen = log(stack, own.trim(), &format!("raw_query={mark}")).await;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 
 /// How long a statement waits for a lock that another process holds on the file.
 const BUSY: Duration = Duration::from_secs(5);
@@ -57,8 +57,8 @@ impl Lane {
             .map_err(|why| StoreError::Unavailable(Box::new(why)))?
     }
 
-    /// The same, but once it runs it is interrupted after `timeout`; waiting for the calls before
-    /// it is given up after that time too.
+    /// The same, but once it runs it is interrupted after `timeout`, also where nobody waits for it
+    /// any more; waiting for the calls before it is given up after that time too.
     pub(super) async fn run_within<T: Send + 'static>(
         &self,
         timeout: Duration,
@@ -68,27 +68,32 @@ impl Lane {
         let Ok(session) = tokio::time::timeout(timeout, waiting).await else {
             return Err(StoreError::TooSlow);
         };
-        let connection = self.connection.clone();
-        let deadline = tokio::time::Instant::now() + timeout;
-        let (done, mut ended) = tokio::sync::oneshot::channel::<()>();
-        let mut running = tokio::task::spawn_blocking(move || {
+        let (done, ended) = oneshot::channel::<()>();
+        tokio::spawn(interrupt_after(timeout, self.connection.clone(), ended));
+        tokio::task::spawn_blocking(move || {
             let result = work(&session);
             // Before the session is let go of: what comes next isn't meant.
             drop(done);
             result
-        });
-        let result = tokio::select! {
-            result = &mut running => result,
-            () = tokio::time::sleep_until(deadline) => {
-                // Again and again: it may just have been between two statements.
-                while ended.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty) {
-                    let _ = connection.interrupt();
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                running.await
-            }
-        };
-        result.map_err(|why| StoreError::Unavailable(Box::new(why)))?
+        })
+        .await
+        .map_err(|why| StoreError::Unavailable(Box::new(why)))?
+    }
+}
+
+/// Interrupts what runs on a connection, unless it ends in time.
+async fn interrupt_after(
+    timeout: Duration,
+    connection: Connection,
+    mut ended: oneshot::Receiver<()>,
+) {
+    if tokio::time::timeout(timeout, &mut ended).await.is_ok() {
+        return;
+    }
+    // Again and again: it may just have been between two statements.
+    while ended.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
+        let _ = connection.interrupt();
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -13,7 +13,7 @@ on_both!(shared:
 on_both!(alone &[
     ("HTTP__TRUSTED_PROXIES", "127.0.0.1"),
     ("REPORTS__FAILURES_PER_ADDRESS", "5"),
-    ("LOG__FILTER", "trace"),
+    ("LOG__FILTER", "trace,tokio_postgres=trace"),
 ]; wrong_tokens_are_limited_and_none_is_logged);
 
 /// A campaign of an advertiser with one conversion.
@@ -356,6 +356,16 @@ async fn wrong_tokens_are_limited_and_none_is_logged(stack: &mut Stack) {
     let process = stack.reports.as_ref().unwrap_or(&stack.ingress);
     let log = process.log();
     assert!(log.contains("\"TRACE\""), "traces are on");
+    // Nor a secret that a command stores.
+    let id = unique_campaign().to_string();
+    let set = stack.command(&["campaign", "set", &id, "--new-secret"]);
+    let said: serde_json::Value = serde_json::from_slice(&set.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&set.stderr);
+    assert!(errors.contains("TRACE"), "{errors}");
+    assert!(
+        !errors.contains(said["secret"].as_str().unwrap()),
+        "a secret is in the log"
+    );
     for token in [&good, &wrong] {
         assert!(!log.contains(&token[4..]), "a token is in the log");
     }

@@ -131,8 +131,12 @@ impl Settings {
         );
         Ok(Self {
             log: Log {
-                // What these say at info is of use to their own developers.
-                filter: format!("nisshi=warn,tokio_postgres=warn,{}", raw.log.filter),
+                // What these say at info is of use to their own developers. The last tells the
+                // values of statements, secrets among them, whatever the filter asks for.
+                filter: format!(
+                    "nisshi=warn,tokio_postgres=warn,{},tokio_postgres::query=info",
+                    raw.log.filter
+                ),
                 format: match raw.log.format {
                     raw::LogFormat::Auto => LogFormat::Auto,
                     raw::LogFormat::Human => LogFormat::Human,

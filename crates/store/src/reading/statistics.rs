@@ -36,15 +36,9 @@ fn source_of(query: &StatisticsQuery) -> Kept {
             .group_by
             .iter()
             .any(|by| matches!(by, Dimension::Event | Dimension::Subid(_)));
-    let sites = filter.site_id.is_some()
-        || filter.source.is_some()
-        || query
-            .group_by
-            .iter()
-            .any(|by| matches!(by, Dimension::Site | Dimension::Source));
     if conversions_only {
         Kept::Conversions
-    } else if sites {
+    } else if asks_for_sites(query) {
         Kept::Sites
     } else {
         Kept::Totals
@@ -55,44 +49,49 @@ impl StatisticsQuery {
     /// Whether clicks are counted: not where it is asked for what they don't have.
     #[must_use]
     pub fn counts_clicks(&self) -> bool {
-        has_clicks(self)
+        let ConversionFilter {
+            campaigns: _,
+            range: _,
+            date: _,
+            site_id: _,
+            source: _,
+            clickid,
+            external_id,
+            currency,
+            event,
+            status,
+            subids,
+        } = &self.filter;
+        let asked = [clickid, external_id, currency, event];
+        asked.into_iter().chain(subids).all(Option::is_none)
+            && status.is_none()
+            && self.group_by.iter().all(|by| {
+                matches!(
+                    by,
+                    Dimension::Campaign
+                        | Dimension::Day
+                        | Dimension::Hour
+                        | Dimension::Site
+                        | Dimension::Source
+                )
+            })
     }
 }
 
-fn has_clicks(query: &StatisticsQuery) -> bool {
-    let ConversionFilter {
-        campaigns: _,
-        range: _,
-        date: _,
-        site_id: _,
-        source: _,
-        clickid,
-        external_id,
-        currency,
-        event,
-        status,
-        subids,
-    } = &query.filter;
-    let asked = [clickid, external_id, currency, event];
-    asked.into_iter().chain(subids).all(Option::is_none)
-        && status.is_none()
-        && query.group_by.iter().all(|by| {
-            matches!(
-                by,
-                Dimension::Campaign
-                    | Dimension::Day
-                    | Dimension::Hour
-                    | Dimension::Site
-                    | Dimension::Source
-            )
-        })
+fn asks_for_sites(query: &StatisticsQuery) -> bool {
+    query.filter.site_id.is_some()
+        || query.filter.source.is_some()
+        || query
+            .group_by
+            .iter()
+            .any(|by| matches!(by, Dimension::Site | Dimension::Source))
 }
 
 /// The statement; its first columns are the groups.
 pub(crate) fn statistics(engine: Engine, query: &StatisticsQuery) -> Sql {
     let mut sql = Sql::new(engine);
     let mut text = summed(&mut sql, query);
-    if has_clicks(query) {
+    if query.counts_clicks() {
         let clicks = counted(&mut sql, query);
         text = format!("{text} UNION ALL {clicks}");
     }
@@ -227,13 +226,7 @@ fn totals(sql: &mut Sql, query: &StatisticsQuery) -> String {
 
 fn counted(sql: &mut Sql, query: &StatisticsQuery) -> String {
     let asked = &query.filter;
-    let sites = asked.site_id.is_some()
-        || asked.source.is_some()
-        || query
-            .group_by
-            .iter()
-            .any(|by| matches!(by, Dimension::Site | Dimension::Source));
-    let table = match sites {
+    let table = match asks_for_sites(query) {
         true => "click_stats v",
         false => "click_totals v",
     };
@@ -316,19 +309,20 @@ fn local(sql: &Sql, at: &str, offsets: &[(i64, i64)]) -> String {
 
 /// How far local time is ahead of UTC then. Numbers, not parameters: they are ours.
 fn offset(sql: &Sql, at: &str, offsets: &[(i64, i64)]) -> String {
-    let Some((&(_, last), earlier)) = offsets.split_last() else {
+    let Some((&(_, first), later)) = offsets.split_first() else {
         return "0".to_owned();
     };
-    if earlier.is_empty() {
-        return last.to_string();
+    if later.is_empty() {
+        return first.to_string();
     }
     let seconds = seconds(sql, at);
-    // Each holds until the next begins.
-    let cases: String = offsets
-        .windows(2)
-        .map(|pair| format!(" WHEN {seconds} < {} THEN {}", pair[1].0, pair[0].1))
+    // The latest first: that is where most rows are.
+    let cases: String = later
+        .iter()
+        .rev()
+        .map(|(from, offset)| format!(" WHEN {seconds} >= {from} THEN {offset}"))
         .collect();
-    format!("(CASE{cases} ELSE {last} END)")
+    format!("(CASE{cases} ELSE {first} END)")
 }
 
 /// The first second of the `step` that a local second lies in, before 1970 too.

@@ -20,7 +20,7 @@ async fn memory_of_an_export(fleet: &mut Fleet) {
     let rows = if full() { 1_000_000 } else { 100_000 };
     let stack = &fleet.stack;
     let store = Installation::from(stack).store;
-    fill(&store, rows);
+    let _rows = Rows::fill(&store, rows);
     let token = stack.admin_token();
     let url = |query: &str| {
         let reports = stack.reports_address();
@@ -89,33 +89,47 @@ fn curl(script: &str) -> Output {
     output
 }
 
-/// Conversions of a campaign of their own, in a partition that no consumer has.
-fn fill(store: &StoreAccess, rows: u32) {
-    let columns = "conversion_id, clickid, event, status, campaign_id, site_id, source, \
-                   publisher_id, traffic_log_id, revenue_micros, currency, currency_sent, \
-                   external_id, subid0, subid4, created_at, clicked_at, policy_version, \
-                   kafka_partition, sequence, dedupe";
-    let (numbers, id, time, yes) = match store {
-        StoreAccess::Postgres(_) => (
-            format!("generate_series(1::bigint, {rows}) AS t(n)"),
-            "md5(n::text)::uuid",
-            "timestamptz '2026-01-01' + n * interval '1 second'",
-            "true",
-        ),
-        StoreAccess::Sqlite(_) => (
-            format!(
-                "(WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < {rows}) \
-                 SELECT n FROM t) AS t"
+/// Conversions of a campaign of their own, in a partition that no consumer has. They go at the
+/// end, also of a test that fails: the scenarios after it are checked against the whole store,
+/// and no postback was ever made for these.
+struct Rows<'a>(&'a StoreAccess);
+
+impl Drop for Rows<'_> {
+    fn drop(&mut self) {
+        self.0
+            .execute("DELETE FROM conversions WHERE kafka_partition = 1077");
+    }
+}
+
+impl<'a> Rows<'a> {
+    fn fill(store: &'a StoreAccess, rows: u32) -> Self {
+        let columns = "conversion_id, clickid, event, status, campaign_id, site_id, source, \
+                       publisher_id, traffic_log_id, revenue_micros, currency, currency_sent, \
+                       external_id, subid0, subid4, created_at, clicked_at, policy_version, \
+                       kafka_partition, sequence, dedupe";
+        let (numbers, id, time, yes) = match store {
+            StoreAccess::Postgres(_) => (
+                format!("generate_series(1::bigint, {rows}) AS t(n)"),
+                "md5(n::text)::uuid",
+                "timestamptz '2026-01-01' + n * interval '1 second'",
+                "true",
             ),
-            "printf('%08x-0000-7000-8000-%012x', n, n)",
-            "1767225600000000 + n * 1000000",
-            "1",
-        ),
-    };
-    store.execute(&format!(
-        "INSERT INTO conversions ({columns}) \
-         SELECT {id}, 'export-' || n, '', 'approved', 77, 'site-' || n % 100, 'popunder', '', '', \
-                n * 10000, 'USD', {yes}, 'tx-' || n, 'US', 'user-' || n, {time}, {time}, 1, 1077, \
-                n, 'click' FROM {numbers}"
-    ));
+            StoreAccess::Sqlite(_) => (
+                format!(
+                    "(WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < {rows}) \
+                     SELECT n FROM t) AS t"
+                ),
+                "printf('%08x-0000-7000-8000-%012x', n, n)",
+                "1767225600000000 + n * 1000000",
+                "1",
+            ),
+        };
+        store.execute(&format!(
+            "INSERT INTO conversions ({columns}) \
+             SELECT {id}, 'export-' || n, '', 'approved', 77, 'site-' || n % 100, 'popunder', '', '', \
+                    n * 10000, 'USD', {yes}, 'tx-' || n, 'US', 'user-' || n, {time}, {time}, 1, 1077, \
+                    n, 'click' FROM {numbers}"
+        ));
+        Self(store)
+    }
 }

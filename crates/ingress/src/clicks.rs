@@ -6,8 +6,9 @@ use hyper::{Request, StatusCode};
 use postern_core::answer::Body;
 use postern_core::record::DecodeError;
 use postern_core::record::click::Click;
-use postern_kafka::{CLICKS, Delivery, Message, PublishError};
 use postern_runtime::http::{bearer, read_body, same};
+use postern_runtime::telemetry::chain;
+use tokio::task::JoinSet;
 
 /// Refused lines that are listed one by one; the rest are only counted.
 const LISTED: usize = 100;
@@ -35,14 +36,11 @@ impl Ingress {
                 return Answer::error(error.status(), error.code(), &error.to_string());
             }
         };
-        if !self.gate.is_open() {
-            return Answer::unavailable();
-        }
-        let mut deliveries = Vec::new();
+        let mut clicks = Vec::new();
         let mut refused = Vec::new();
         for (line, bytes) in lines(&body) {
             match Click::decode(bytes, call.received_at) {
-                Ok(click) => deliveries.push((line, self.publish_click(&click))),
+                Ok(click) => clicks.push((line, click)),
                 Err(error) => refused.push(Refused {
                     line,
                     code: "invalid_click",
@@ -53,33 +51,24 @@ impl Ingress {
                 }),
             }
         }
-        if deliveries.is_empty() && refused.is_empty() {
+        if clicks.is_empty() && refused.is_empty() {
             return Answer::error(
                 StatusCode::BAD_REQUEST,
                 "invalid_click",
                 "The body holds no click: send one JSON object, or one per line",
             );
         }
-        let mut accepted = 0_usize;
-        let mut lost = 0_usize;
-        for (line, delivery) in deliveries {
-            let placed = match delivery {
-                Ok(delivery) => delivery.await,
-                Err(error) => Err(error),
-            };
-            match placed {
-                Ok(_) => accepted += 1,
-                Err(error) => {
-                    lost += 1;
-                    tracing::warn!(line, %error, "a click was not acknowledged by kafka");
-                    refused.push(Refused {
-                        line,
-                        code: "internal_error",
-                        message: "Not known to be stored; sending it again is safe".to_owned(),
-                    });
-                }
-            }
+        let all = clicks.len();
+        let lost = self.keep_clicks(clicks).await;
+        let accepted = all - lost.len();
+        for line in &lost {
+            refused.push(Refused {
+                line: *line,
+                code: "internal_error",
+                message: "Not known to be stored; sending it again is safe".to_owned(),
+            });
         }
+        let lost = lost.len();
         self.count("accepted", accepted);
         self.count("not_published", lost);
         self.count("refused", refused.len() - lost);
@@ -87,13 +76,32 @@ impl Ingress {
         answer(accepted, lost, &refused)
     }
 
-    pub(crate) fn publish_click(&self, click: &Click) -> Result<Delivery, PublishError> {
-        let value = click.encode();
-        self.producer.publish(&Message::keyed(
-            CLICKS,
-            click.clickid.as_str().as_bytes(),
-            &value,
-        ))
+    /// Makes clicks durable, all at once; gives the lines of those that aren't.
+    async fn keep_clicks(&self, clicks: Vec<(usize, Click)>) -> Vec<usize> {
+        let mut keeping = JoinSet::new();
+        for (line, click) in clicks {
+            let outlet = self.outlet.clone();
+            keeping.spawn(async move { (line, outlet.keep_click(&click).await) });
+        }
+        let mut lost = Vec::new();
+        while let Some(kept) = keeping.join_next().await {
+            match kept {
+                Ok((_, Ok(_))) => {}
+                Ok((line, Err(error))) => {
+                    if let Some(clicks) = self.said.is_due() {
+                        let why = chain(&error);
+                        tracing::warn!(clicks, why, "clicks were not made durable");
+                    }
+                    lost.push(line);
+                }
+                Err(error) => {
+                    // Its line isn't known: the first one stands for it.
+                    tracing::error!(%error, "a click was not published");
+                    lost.push(1);
+                }
+            }
+        }
+        lost
     }
 
     fn count(&self, result: &str, number: usize) {

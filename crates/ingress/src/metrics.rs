@@ -1,7 +1,7 @@
 //! What an ingress measures.
 
 use postern_runtime::metrics::{Metrics, MetricsError};
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
 /// Seconds; from half a millisecond to past the default answer timeout.
 const LATENCY: &[f64] = &[
@@ -23,6 +23,14 @@ pub struct IngressMetrics {
     pub(crate) redirects: IntCounterVec,
     pub(crate) redirect_seconds: Histogram,
     pub(crate) campaigns: IntGauge,
+    pub(crate) publish_breaker_open: IntGauge,
+    pub(crate) spool_entries: IntGauge,
+    pub(crate) spool_bytes: IntGauge,
+    pub(crate) spool_oldest: Gauge,
+    pub(crate) spool_set_aside: IntGauge,
+    pub(crate) spool_appended: IntCounterVec,
+    pub(crate) spool_drained: IntCounterVec,
+    pub(crate) spool_failures: IntCounterVec,
 }
 
 impl IngressMetrics {
@@ -75,7 +83,7 @@ impl IngressMetrics {
             )?,
             redirects: metrics.counters(
                 "click_redirects_total",
-                "Clicks redirected: acknowledged before the visitor left, after it, or lost.",
+                "Clicks redirected: durable before the visitor left, after it, or lost.",
                 &["result"],
             )?,
             redirect_seconds: metrics.histogram(
@@ -84,6 +92,35 @@ impl IngressMetrics {
                 LATENCY,
             )?,
             campaigns: metrics.gauge("campaigns_known", "Campaigns that this ingress knows.")?,
+            publish_breaker_open: metrics.gauge(
+                "publish_breaker_open",
+                "Partitions that don't acknowledge, and one more where none does: records go straight to the spool.",
+            )?,
+            spool_entries: metrics.gauge("spool_records", "Records in the spool.")?,
+            spool_bytes: metrics.gauge("spool_bytes", "Bytes that the spool's segments take.")?,
+            spool_oldest: metrics.float_gauge(
+                "spool_oldest_seconds",
+                "Age of the oldest record in the spool; 0 where it is empty.",
+            )?,
+            spool_set_aside: metrics.gauge(
+                "spool_set_aside_bytes",
+                "Bytes of the spool that could not be used since the start.",
+            )?,
+            spool_appended: metrics.counters(
+                "spool_appended_total",
+                "Records that were fsynced in the spool, by topic.",
+                &["topic"],
+            )?,
+            spool_drained: metrics.counters(
+                "spool_drained_total",
+                "Records of the spool that Kafka acknowledged, by topic.",
+                &["topic"],
+            )?,
+            spool_failures: metrics.counters(
+                "spool_failures_total",
+                "Records that the spool did not take, by reason.",
+                &["reason"],
+            )?,
         })
     }
 }

@@ -1,7 +1,9 @@
 //! A postback: understood, published, answered.
 
 use crate::config::AnswerMode;
+use crate::outlet::{Kept, NotKept, Record};
 use crate::routes::{Answer, Call, Ingress, MAX_URI};
+use crate::spooled::Topic;
 use bytes::Bytes;
 use hyper::body::Incoming as Body;
 use hyper::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
@@ -10,12 +12,12 @@ use hyper::{Method, Request, StatusCode};
 use postern_core::answer;
 use postern_core::record::postback::{MAX_RAW_BODY_BYTES, Origin, Postback};
 use postern_core::record::reject::Reject;
+use postern_core::record::verdict::Outcome;
 use postern_core::record::{HEADER_REPLY_TO, HEADER_REQUEST_ID};
 use postern_core::request::{BodyKind, Incoming, hint, understand};
 use postern_failpoint::failpoint;
-use postern_kafka::{Message, POSTBACKS, PublishError};
 use postern_runtime::http::read_body;
-use std::pin::pin;
+use postern_runtime::telemetry::chain;
 use tokio::time::Instant;
 
 /// How much of a user agent is kept, in bytes.
@@ -90,12 +92,7 @@ impl Ingress {
     }
 
     async fn publish(&self, postback: &Postback) -> Answer {
-        if !self.gate.is_open() {
-            tracing::debug!("the topics have not been checked yet");
-            return Answer::unavailable();
-        }
-        let published_at = Instant::now();
-        let deadline = published_at + self.config.answer_timeout;
+        let deadline = Instant::now() + self.config.answer_timeout;
         let request_id = postback.request_id.to_string();
         let reply = match self.config.answer_mode {
             AnswerMode::Verdict => Some(self.reply.header(self.pending.instance())),
@@ -109,34 +106,26 @@ impl Ingress {
         let mut waiting = self.pending.register(postback.request_id);
         failpoint!("ingress.registered", |_| Answer::unavailable());
         let value = postback.encode();
-        let published = self.producer.publish(&Message {
-            topic: POSTBACKS,
+        let record = Record {
+            topic: Topic::Postbacks,
             key: postback.clickid.as_str().as_bytes(),
             value: &value,
-            partition: None,
+            request_id: Some(&request_id),
             headers: &headers,
-        });
-        let mut delivery = match published {
-            Ok(delivery) => pin!(delivery),
-            Err(error) => return self.unpublished(&error),
         };
-        let placed = tokio::select! {
+        let kept = tokio::select! {
             // A verdict means that the postback was read back from Kafka and committed.
             biased;
-            outcome = waiting.outcome() => return decided(&outcome, postback),
-            placed = &mut delivery => placed,
-            () = tokio::time::sleep_until(deadline) => {
-                Err(PublishError::Undelivered("answer.timeout has passed".into()))
-            }
+            outcome = waiting.outcome() => return self.decided(&outcome, postback),
+            kept = self.outlet.keep(&record) => kept,
+            () = tokio::time::sleep_until(deadline) => Err(NotKept::Slow),
         };
-        let placed = match placed {
-            Ok(placed) => placed,
-            Err(error) => return self.unpublished(&error),
+        let placed = match kept {
+            Ok(Kept::Placed(placed)) => placed,
+            Ok(Kept::Spooled) => return queued(postback),
+            Err(error) => return self.lost(&error),
         };
         failpoint!("ingress.published", |_| Answer::unavailable());
-        self.metrics
-            .publish_seconds
-            .observe(published_at.elapsed().as_secs_f64());
         if self.config.answer_mode == AnswerMode::Accepted {
             return queued(postback);
         }
@@ -147,7 +136,7 @@ impl Ingress {
             biased;
             outcome = waiting.outcome() => {
                 wait.verdict();
-                decided(&outcome, postback)
+                self.decided(&outcome, postback)
             }
             () = tokio::time::sleep_until(deadline) => {
                 wait.missed();
@@ -156,17 +145,25 @@ impl Ingress {
         }
     }
 
-    fn unpublished(&self, error: &PublishError) -> Answer {
-        let reason = match error {
-            PublishError::QueueFull => "queue_full",
-            PublishError::Undelivered(_) => "undelivered",
-            PublishError::TooLarge => "too_large",
-        };
-        self.metrics
-            .publish_failures
-            .with_label_values(&[POSTBACKS, reason])
-            .inc();
-        tracing::warn!(%error, "a postback was not acknowledged by kafka; answered internal_error");
+    /// The answer that a verdict makes. While clicks of callers wait in the spool, nobody can say
+    /// that there is no click: the postback is kept, and converts when its click arrives.
+    fn decided(&self, outcome: &Outcome, postback: &Postback) -> Answer {
+        if matches!(outcome, Outcome::ClickNotFound) && self.outlet.holds_clicks() {
+            return queued(postback);
+        }
+        decided(outcome, postback)
+    }
+
+    /// A postback that is nowhere.
+    fn lost(&self, error: &NotKept) -> Answer {
+        if let Some(postbacks) = self.said.is_due() {
+            tracing::error!(
+                postbacks,
+                why = chain(error),
+                "postbacks can't be made durable and are answered internal_error: see why kafka \
+                 doesn't acknowledge, and give the spool room"
+            );
+        }
         Answer::unavailable()
     }
 
@@ -199,8 +196,7 @@ impl Ingress {
     }
 }
 
-fn decided(outcome: &postern_core::record::verdict::Outcome, postback: &Postback) -> Answer {
-    use postern_core::record::verdict::Outcome;
+fn decided(outcome: &Outcome, postback: &Postback) -> Answer {
     Answer {
         status: match outcome {
             Outcome::Converted { .. } | Outcome::Duplicate { .. } | Outcome::Updated { .. } => {

@@ -1,9 +1,11 @@
 //! `GET /v1/click`: a visitor's click, published, and the visitor sent on.
 //!
 //! A visitor who waits is lost as surely as one who is turned away: he is sent on whatever Kafka
-//! does, and a click that it didn't acknowledge is counted.
+//! does, and a click that neither it nor the spool took is counted.
 
 use crate::campaigns::Known;
+use crate::occasion::Occasion;
+use crate::outlet::{Kept, Outlet};
 use crate::routes::{Answer, Call, Ingress};
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
@@ -13,99 +15,37 @@ use postern_core::ids::ClickId;
 use postern_core::record::campaign::CampaignRecord;
 use postern_core::record::click::{Click, MAX_LABEL_BYTES};
 use postern_core::request::query::{ParsedQuery, parse_str};
-use postern_kafka::PublishError;
+use postern_runtime::telemetry::chain;
 use prometheus::IntCounterVec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 /// Bytes of a subid that go into the tracking URL.
 const SUBID_BYTES: usize = 1024;
 /// Bytes of a target at most: what proxies and browsers take. A tracking URL has an eighth of it, so
 /// there is always room for the clickid.
 const TARGET_BYTES: usize = 16 * 1024;
-/// After so many clicks in a row without an acknowledgement visitors no longer wait for one.
-const IMPATIENT_AFTER: u32 = 5;
-
-/// At most so often, in milliseconds, a visitor waits all the same, and a line goes to the log.
-const NOW_AND_THEN: u64 = 1_000;
-
-/// Whether it makes sense to wait for acknowledgements, and what was lost while it didn't.
-pub(crate) struct Patience {
-    missed: AtomicU32,
-    lost: AtomicU64,
-    tried: Occasion,
-    said: Occasion,
-    results: IntCounterVec,
+/// Clicks whose visitors were sent on before they were durable. Each is a task of its own; there
+/// are as many at most as requests may be in flight.
+pub struct Left {
+    tasks: TaskTracker,
+    places: Arc<Semaphore>,
 }
 
-impl Patience {
-    pub(crate) fn new(results: IntCounterVec) -> Self {
-        let started = Instant::now();
+impl Left {
+    pub(crate) fn new(most: usize) -> Self {
         Self {
-            missed: AtomicU32::new(0),
-            lost: AtomicU64::new(0),
-            tried: Occasion::new(started),
-            said: Occasion::new(started),
-            results,
+            tasks: TaskTracker::new(),
+            places: Arc::new(Semaphore::new(most)),
         }
     }
 
-    /// Whether to wait: always, while acknowledgements come; else one visitor now and then.
-    fn waits(&self) -> bool {
-        self.missed.load(Ordering::Relaxed) < IMPATIENT_AFTER || self.tried.is_due()
-    }
-
-    fn acknowledged(&self, result: &str) {
-        self.missed.store(0, Ordering::Relaxed);
-        self.results.with_label_values(&[result]).inc();
-    }
-
-    fn missed(&self) {
-        self.missed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a lost click.
-    fn lost(&self, why: &str) {
-        self.results.with_label_values(&["lost"]).inc();
-        self.lost.fetch_add(1, Ordering::Relaxed);
-        if self.said.is_due() {
-            tracing::error!(
-                lost = self.lost.swap(0, Ordering::Relaxed),
-                why,
-                "clicks were redirected but not stored: their postbacks will be answered \
-                 click_not_found; see whether Kafka takes records"
-            );
-        }
-    }
-}
-
-/// Something that is done now and then only.
-struct Occasion {
-    started: Instant,
-    /// Milliseconds after `started` of the last time, counted from 1; 0 for never.
-    last: AtomicU64,
-}
-
-impl Occasion {
-    fn new(started: Instant) -> Self {
-        Self {
-            started,
-            last: AtomicU64::new(0),
-        }
-    }
-
-    /// Whether it is time again; true for one of those who ask.
-    fn is_due(&self) -> bool {
-        let elapsed = self.started.elapsed().as_millis();
-        let now = u64::try_from(elapsed).unwrap_or(u64::MAX - 1) + 1;
-        let last = self.last.load(Ordering::Relaxed);
-        (last == 0 || now.saturating_sub(last) >= NOW_AND_THEN)
-            && self
-                .last
-                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+    /// Waits for the last of them. To be called when no more come.
+    pub async fn settled(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 
@@ -126,7 +66,7 @@ impl Ingress {
         let labels = [visit.site, visit.source, String::new(), String::new()];
         let (id, campaign) = (clickid.clone(), visit.campaign_id);
         let click = Click::from_parts(id, campaign, labels, call.received_at);
-        self.settle_click(&click).await;
+        self.settle_click(click).await;
         Answer {
             status: StatusCode::FOUND,
             body: Body::new("ok").text("clickid", clickid.as_str()).finish(),
@@ -135,25 +75,16 @@ impl Ingress {
         }
     }
 
-    /// Publishes the click and waits for its acknowledgement as long as that makes sense.
-    async fn settle_click(&self, click: &Click) {
-        if !self.gate.is_open() {
-            self.patience.lost("the topics have not been checked yet");
-            return;
-        }
-        let delivery = match self.publish_click(click) {
-            Ok(delivery) => delivery,
-            Err(error) => {
-                self.patience.lost(&error.to_string());
-                return;
-            }
-        };
-        let wait = if self.patience.waits() {
-            self.config.redirect_timeout
-        } else {
-            Duration::ZERO
-        };
-        settle(delivery, wait, &self.patience).await;
+    /// Makes the click durable; where that takes longer than a visitor should wait, behind his
+    /// back.
+    async fn settle_click(&self, click: Click) {
+        let keeping = keep(
+            self.outlet.clone(),
+            click,
+            self.metrics.redirects.clone(),
+            self.said.clone(),
+        );
+        settle(keeping, self.config.redirect_timeout, &self.left).await;
     }
 
     fn visit(&self, query: &str) -> Result<Visit, Answer> {
@@ -245,32 +176,58 @@ impl Visit {
     }
 }
 
-/// Waits for a click's acknowledgement; where `wait` isn't long enough, a task of its own counts
-/// what becomes of it. There are as many of these at most as the producer's queue holds, and they
-/// end with its delivery timeout.
-async fn settle<T>(
-    delivery: impl Future<Output = Result<T, PublishError>> + Send + 'static,
-    wait: Duration,
-    patience: &Arc<Patience>,
-) {
-    let mut delivery = Box::pin(delivery);
-    match tokio::time::timeout(wait, &mut delivery).await {
-        Ok(Ok(_)) => patience.acknowledged("acknowledged"),
-        Ok(Err(error)) => {
-            patience.missed();
-            patience.lost(&error.to_string());
-        }
-        Err(_) => {
-            patience.missed();
-            let patience = Arc::clone(patience);
-            tokio::spawn(async move {
-                match delivery.await {
-                    Ok(_) => patience.acknowledged("late"),
-                    Err(error) => patience.lost(&error.to_string()),
+/// Makes a click durable and counts what became of it; `late` says whether the visitor has left.
+async fn keep(
+    outlet: Outlet,
+    click: Click,
+    results: IntCounterVec,
+    said: Arc<Occasion>,
+) -> impl FnOnce(bool) + Send {
+    let kept = outlet.keep_click(&click).await;
+    move |late| {
+        let result = match &kept {
+            Ok(Kept::Placed(_)) if late => "late",
+            Ok(Kept::Placed(_)) => "acknowledged",
+            Ok(Kept::Spooled) => "spooled",
+            Err(error) => {
+                if let Some(lost) = said.is_due() {
+                    let why = chain(error);
+                    tracing::error!(
+                        lost,
+                        why,
+                        "clicks were redirected but not stored: their postbacks will be answered \
+                         click_not_found; see whether kafka takes records, and give the spool room"
+                    );
                 }
-            });
-        }
+                "lost"
+            }
+        };
+        results.with_label_values(&[result]).inc();
     }
+}
+
+/// Waits for a click; where `wait` isn't long enough, a task of its own does.
+async fn settle<D: FnOnce(bool) + Send + 'static>(
+    keeping: impl Future<Output = D> + Send + 'static,
+    wait: Duration,
+    left: &Left,
+) {
+    let mut keeping = Box::pin(keeping);
+    let done = match tokio::time::timeout(wait, &mut keeping).await {
+        Ok(done) => done,
+        Err(_) => {
+            if let Ok(place) = left.places.clone().try_acquire_owned() {
+                left.tasks.spawn(async move {
+                    keeping.await(true);
+                    drop(place);
+                });
+                return;
+            }
+            // As many as may be are waited for: this visitor waits himself.
+            keeping.await
+        }
+    };
+    done(false);
 }
 
 /// 128 random bits: an id that nobody can guess.
@@ -313,7 +270,8 @@ fn clean(bytes: &[u8], limit: usize) -> String {
 mod tests {
     use super::*;
     use postern_core::campaign::TrackingUrl;
-    use prometheus::Opts;
+    use std::sync::Mutex;
+    use tokio::time::Instant;
 
     #[test]
     fn ids_are_random_and_labels_are_made_fit() {
@@ -324,36 +282,31 @@ mod tests {
         assert_eq!(clean("é".repeat(200).as_bytes(), 255).len(), 254);
     }
 
-    fn patience() -> (Arc<Patience>, impl Fn(&str) -> u64) {
-        let results = IntCounterVec::new(Opts::new("clicks", "clicks"), &["result"]).unwrap();
-        let counted = results.clone();
-        let count = move |result: &str| counted.with_label_values(&[result]).get();
-        (Arc::new(Patience::new(results)), count)
-    }
-
-    async fn kafka(takes: u64, end: Result<(), PublishError>) -> Result<(), PublishError> {
+    /// A click that takes so long, and tells whether its visitor had left.
+    async fn kafka(takes: u64, told: Arc<Mutex<Vec<bool>>>) -> impl FnOnce(bool) + Send + 'static {
         tokio::time::sleep(Duration::from_millis(takes)).await;
-        end
+        move |late| told.lock().unwrap().push(late)
     }
 
     #[tokio::test(start_paused = true)]
     async fn every_click_ends_once_whether_its_visitor_waits_or_not() {
-        let (patience, count) = patience();
-        let ends = || (count("acknowledged"), count("late"), count("lost"));
+        let (left, told) = (Left::new(2), Arc::<Mutex<Vec<bool>>>::default());
         let wait = Duration::from_millis(500);
-        settle(kafka(400, Ok(())), wait, &patience).await;
-        assert_eq!(ends(), (1, 0, 0));
-        let refused = || Err(PublishError::QueueFull);
-        settle(kafka(400, refused()), wait, &patience).await;
-        assert_eq!(ends(), (1, 0, 1));
-        // What comes after the visitor was sent on.
+        settle(kafka(400, told.clone()), wait, &left).await;
+        assert_eq!(*told.lock().unwrap(), [false]);
         let started = Instant::now();
-        settle(kafka(600, Ok(())), wait, &patience).await;
-        settle(kafka(600, refused()), wait, &patience).await;
-        settle(kafka(600, Ok(())), Duration::ZERO, &patience).await;
+        settle(kafka(1600, told.clone()), wait, &left).await;
+        settle(kafka(1600, told.clone()), wait, &left).await;
         assert_eq!(started.elapsed(), 2 * wait);
-        tokio::time::sleep(2 * wait).await;
-        assert_eq!(ends(), (1, 2, 2));
+        // Nobody else may be left behind now.
+        settle(kafka(700, told.clone()), wait, &left).await;
+        assert_eq!(started.elapsed(), 2 * wait + Duration::from_millis(700));
+        assert_eq!(
+            told.lock().unwrap().iter().filter(|late| !**late).count(),
+            2
+        );
+        left.settled().await;
+        assert_eq!(told.lock().unwrap().iter().filter(|late| **late).count(), 2);
     }
 
     #[test]
@@ -384,23 +337,5 @@ mod tests {
         assert_eq!(location(&url, 255, 0), "https://shop.example/?&clickid=ID");
         let longest = format!("https://shop.example/?{}", "{clickid}".repeat(225));
         assert!(location(&longest, 255, 1024).ends_with("IDID"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn after_misses_in_a_row_a_visitor_waits_now_and_then() {
-        let (patience, count) = patience();
-        for _ in 0..IMPATIENT_AFTER {
-            assert!(patience.waits());
-            patience.missed();
-        }
-        assert!(patience.waits());
-        assert!(!patience.waits());
-        tokio::time::advance(Duration::from_millis(NOW_AND_THEN)).await;
-        assert!(patience.waits());
-        assert!(!patience.waits());
-        patience.acknowledged("late");
-        assert!(patience.waits() && patience.waits());
-        patience.lost("test");
-        assert_eq!((count("late"), count("lost")), (1, 1));
     }
 }

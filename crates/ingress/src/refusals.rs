@@ -1,49 +1,47 @@
 //! Refused postbacks on their way into the log, capped per address and in total.
 //!
 //! A refusal makes no conversion, so its answer doesn't hang on the log: what exceeds the caps,
-//! or what Kafka doesn't take, is counted.
+//! or what neither Kafka nor the spool takes, is counted.
 
 use crate::config::IngressConfig;
 use crate::metrics::IngressMetrics;
+use crate::outlet::{Outlet, Record};
+use crate::spooled::Topic;
 use governor::clock::DefaultClock;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use postern_core::record::reject::Reject;
-use postern_kafka::{Message, Producer, REJECTS};
 use postern_runtime::http::address;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 /// Keys that no longer matter are dropped after so many refusals.
 const PRUNE_EVERY: u32 = 4096;
 
 pub(crate) struct Refusals {
-    producer: Producer,
+    outlet: Outlet,
     per_address: DefaultKeyedRateLimiter<IpAddr>,
     total: RateLimiter<NotKeyed, InMemoryState, DefaultClock>,
     since_prune: AtomicU32,
-    wait: Duration,
     metrics: IngressMetrics,
 }
 
 impl Refusals {
-    pub(crate) fn new(producer: Producer, config: &IngressConfig, metrics: IngressMetrics) -> Self {
+    pub(crate) fn new(outlet: Outlet, config: &IngressConfig, metrics: IngressMetrics) -> Self {
         let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         Self {
-            producer,
+            outlet,
             per_address: RateLimiter::keyed(Quota::per_minute(at_least_one(
                 config.refusals_per_address,
             ))),
             total: RateLimiter::direct(Quota::per_second(at_least_one(config.refusals_total))),
             since_prune: AtomicU32::new(0),
-            wait: config.answer_timeout,
             metrics,
         }
     }
 
-    /// Publishes the refusal, unless a cap is reached, and waits for the acknowledgement.
+    /// Makes the refusal durable, unless a cap is reached.
     pub(crate) async fn log(&self, address: IpAddr, reject: &Reject) {
         let result = if self
             .per_address
@@ -70,13 +68,16 @@ impl Refusals {
     async fn publish(&self, reject: &Reject) -> Result<(), &'static str> {
         let key = reject.request_id.to_string();
         let value = reject.encode();
-        let delivery = self
-            .producer
-            .publish(&Message::keyed(REJECTS, key.as_bytes(), &value))
-            .map_err(|_| "not_published")?;
-        match tokio::time::timeout(self.wait, delivery).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err("not_published"),
+        let record = Record {
+            topic: Topic::Rejects,
+            key: key.as_bytes(),
+            value: &value,
+            request_id: None,
+            headers: &[],
+        };
+        match self.outlet.keep_if_room(&record).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err("not_published"),
         }
     }
 }

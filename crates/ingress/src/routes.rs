@@ -2,10 +2,14 @@
 
 use crate::breaker::Breaker;
 use crate::campaigns::Campaigns;
-use crate::config::IngressConfig;
+use crate::config::{AnswerMode, IngressConfig};
+use crate::drain::{Answers, Drain};
+use crate::durable::DurabilityWatch;
 use crate::metrics::IngressMetrics;
+use crate::occasion::Occasion;
+use crate::outlet::{Gate, Outlet};
 use crate::pending::Pending;
-use crate::redirect::Patience;
+use crate::redirect::Left;
 use crate::refusals::Refusals;
 use crate::verdicts::ReplyAddress;
 use bytes::Bytes;
@@ -17,9 +21,10 @@ use postern_core::answer;
 use postern_core::ids::RequestId;
 use postern_kafka::Producer;
 use postern_runtime::http::{Handler, Refusal, address, json};
+use postern_spool::Spool;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -113,62 +118,94 @@ pub(crate) struct Call {
     pub(crate) address: IpAddr,
 }
 
-/// Closed until the topics are known to keep what they acknowledge. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Gate(Arc<AtomicBool>);
-
-impl Gate {
-    /// Lets postbacks and clicks pass from here on.
-    pub fn open(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_open(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
+/// What connects an ingress with Kafka.
+pub struct KafkaSide {
+    /// Publishes.
+    pub producer: Producer,
+    /// Opened when the topics are known.
+    pub gate: Gate,
+    /// Requests that wait for their verdicts.
+    pub pending: Pending,
+    /// Where verdicts come back.
+    pub reply: ReplyAddress,
 }
 
 /// The ingress: a handler for the HTTP server.
 pub struct Ingress {
     pub(crate) config: IngressConfig,
-    pub(crate) producer: Producer,
+    pub(crate) outlet: Outlet,
     pub(crate) pending: Pending,
     pub(crate) reply: ReplyAddress,
     pub(crate) breaker: Breaker,
     pub(crate) refusals: Refusals,
     pub(crate) metrics: IngressMetrics,
-    pub(crate) gate: Gate,
     pub(crate) campaigns: Campaigns,
-    pub(crate) patience: Arc<Patience>,
+    /// For the line in the log about what could not be kept.
+    pub(crate) said: Arc<Occasion>,
+    /// Clicks whose visitors have left before they were durable.
+    pub(crate) left: Arc<Left>,
     slots: Arc<Semaphore>,
 }
 
 impl Ingress {
     /// Assembles an ingress. Verdicts reach it through `pending`; `reply` says where the
-    /// consumer sends them; `campaigns` are filled by a [`crate::CampaignReader`].
+    /// consumer sends them; `campaigns` are filled by a [`crate::CampaignReader`]. Gives who
+    /// drains the spool too, where there is one, and who tells whether postbacks can be kept.
     #[must_use]
     pub fn new(
         config: IngressConfig,
-        producer: Producer,
-        pending: Pending,
-        reply: ReplyAddress,
-        gate: Gate,
+        kafka: KafkaSide,
+        spool: Option<Spool>,
         campaigns: Campaigns,
         metrics: IngressMetrics,
-    ) -> Self {
-        Self {
-            patience: Arc::new(Patience::new(metrics.redirects.clone())),
-            campaigns,
-            refusals: Refusals::new(producer.clone(), &config, metrics.clone()),
-            breaker: Breaker::new(metrics.breaker_open.clone()),
-            slots: Arc::new(Semaphore::new(config.max_in_flight)),
-            config,
+    ) -> (Self, Option<Drain>, DurabilityWatch) {
+        let KafkaSide {
             producer,
+            gate,
             pending,
             reply,
-            gate,
+        } = kafka;
+        // The other half of the time is for the spool and the verdict.
+        let patience = (config.answer_timeout / 2).min(Duration::from_secs(1));
+        let outlet = Outlet::new(producer, gate, spool.clone(), patience, metrics.clone());
+        let breaker = Breaker::new(metrics.breaker_open.clone());
+        let drain = spool.map(|spool| Drain {
+            outlet: outlet.clone(),
+            spool,
+            answers: (config.answer_mode == AnswerMode::Verdict).then(|| Answers {
+                pending: pending.clone(),
+                reply: reply.clone(),
+                breaker: breaker.clone(),
+                timeout: config.answer_timeout,
+            }),
+            metrics: metrics.clone(),
+        });
+        let watch = DurabilityWatch {
+            outlet: outlet.clone(),
+            reply: reply.clone(),
+            instance: pending.instance().to_owned(),
+            metrics: metrics.clone(),
+        };
+        let ingress = Self {
+            said: Arc::default(),
+            left: Arc::new(Left::new(config.max_in_flight)),
+            campaigns,
+            refusals: Refusals::new(outlet.clone(), &config, metrics.clone()),
+            breaker,
+            slots: Arc::new(Semaphore::new(config.max_in_flight)),
+            config,
+            outlet,
+            pending,
+            reply,
             metrics,
-        }
+        };
+        (ingress, drain, watch)
+    }
+
+    /// What waits until the last click that was redirected is durable, or lost.
+    #[must_use]
+    pub fn left_behind(&self) -> Arc<Left> {
+        self.left.clone()
     }
 
     async fn dispatch(

@@ -16,9 +16,13 @@ use tokio_util::sync::CancellationToken;
 pub struct ReplyAddress(Arc<AtomicI32>);
 
 impl ReplyAddress {
+    pub(crate) fn partition(&self) -> i32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn header(&self, instance: &str) -> String {
         ReplyTo {
-            partition: self.0.load(Ordering::Relaxed),
+            partition: self.partition(),
             instance: instance.to_owned(),
         }
         .to_string()

@@ -1,14 +1,25 @@
 //! The producer: idempotent, acknowledged by all in-sync replicas, with a bounded queue.
 
+mod progress;
+mod tend;
+
 use crate::client::{Connection, millis, refused};
 use crate::error::{KafkaError, PublishError};
+use progress::Progress;
+use rdkafka::client::ClientContext;
+use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode as Code};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
+use rdkafka::message::{Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{
+    BaseRecord, DeliveryResult, NoCustomPartitioner, Producer as _, ProducerContext,
+    ThreadedProducer,
+};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// What sets one producer apart from another.
 #[derive(Clone, Debug)]
@@ -60,29 +71,94 @@ pub struct Placed {
     pub offset: i64,
 }
 
+type Outcome = Result<Placed, PublishError>;
+
 /// Resolves when the record is acknowledged by all in-sync replicas, or given up. Dropping it
 /// doesn't take the record back.
-pub struct Delivery(DeliveryFuture);
+#[derive(Debug)]
+pub struct Delivery(oneshot::Receiver<Outcome>);
 
 impl Future for Delivery {
-    type Output = Result<Placed, PublishError>;
+    type Output = Outcome;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map(|result| match result {
-            Ok(Ok(delivery)) => Ok(Placed {
-                partition: delivery.partition,
-                offset: delivery.offset,
-            }),
-            Ok(Err((error, _))) => Err(classify(&error)),
-            Err(_) => Err(PublishError::Undelivered("the producer was closed".into())),
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        Pin::new(&mut self.0).poll(cx).map(|told| {
+            told.unwrap_or_else(|_| {
+                Err(PublishError::Undelivered("the producer was closed".into()))
+            })
         })
     }
 }
 
 /// A producer. Cheap to clone; all clones share one connection and queue.
+///
+/// The client beneath it is made anew where it stops delivering: see [`Producer::tend`].
 #[derive(Clone)]
 pub struct Producer {
-    inner: FutureProducer,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: ClientConfig,
+    current: RwLock<Client>,
+    /// Topics whose partitions a new client should know before it is used.
+    topics: Mutex<Vec<String>>,
+}
+
+/// One of librdkafka's producers.
+#[derive(Clone)]
+struct Client {
+    inner: ThreadedProducer<Reports>,
+    progress: Arc<Progress>,
+}
+
+impl Client {
+    fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
+        let progress = Arc::new(Progress::default());
+        let inner = config
+            .create_with_context(Reports(progress.clone()))
+            .map_err(|error| refused("kafka producer", &error))?;
+        Ok(Self { inner, progress })
+    }
+
+    /// Asks the brokers for these topics; for all where none are named.
+    fn learn(&self, topics: &[String], timeout: Duration) -> Result<(), KafkaError> {
+        let learn = |topic| match self.inner.client().fetch_metadata(topic, timeout) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(KafkaError::Unavailable(error.to_string())),
+        };
+        if topics.is_empty() {
+            return learn(None);
+        }
+        topics.iter().try_for_each(|topic| learn(Some(topic)))
+    }
+}
+
+/// Hears what became of records.
+struct Reports(Arc<Progress>);
+
+impl ClientContext for Reports {}
+
+impl ProducerContext<NoCustomPartitioner> for Reports {
+    type DeliveryOpaque = Box<oneshot::Sender<Outcome>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sender: Self::DeliveryOpaque) {
+        let outcome = match result {
+            Ok(message) => {
+                self.0.succeeded(message.topic(), message.partition());
+                Ok(Placed {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                })
+            }
+            Err((error, message)) => {
+                self.0.failed(message.topic(), message.partition());
+                Err(classify(error))
+            }
+        };
+        // Nobody may be interested any more.
+        let _ = sender.send(outcome);
+    }
 }
 
 impl Producer {
@@ -109,10 +185,20 @@ impl Producer {
                 "queue.buffering.max.messages",
                 options.queue_messages.to_string(),
             );
-        let inner = config
-            .create()
-            .map_err(|error| refused("kafka producer", &error))?;
-        Ok(Self { inner })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                current: RwLock::new(Client::new(&config)?),
+                config,
+                topics: Mutex::default(),
+            }),
+        })
+    }
+
+    fn current(&self) -> RwLockReadGuard<'_, Client> {
+        self.shared
+            .current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Learns where these topics' partitions are. Without it the first records wait for that,
@@ -122,13 +208,19 @@ impl Producer {
     ///
     /// [`KafkaError::Unavailable`].
     pub fn warm(&self, topics: &[&str], timeout: Duration) -> Result<(), KafkaError> {
-        for topic in topics {
-            self.inner
-                .client()
-                .fetch_metadata(Some(topic), timeout)
-                .map_err(|error| KafkaError::Unavailable(error.to_string()))?;
-        }
+        let topics: Vec<String> = topics.iter().map(ToString::to_string).collect();
+        // Not under the lock: it takes as long as Kafka does.
+        let client = self.current().clone();
+        client.learn(&topics, timeout)?;
+        *self.topics() = topics;
         Ok(())
+    }
+
+    fn topics(&self) -> MutexGuard<'_, Vec<String>> {
+        self.shared
+            .topics
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands a record over. Never waits: a full queue is an answer.
@@ -137,7 +229,8 @@ impl Producer {
     ///
     /// [`PublishError::QueueFull`], or [`PublishError::TooLarge`].
     pub fn publish(&self, message: &Message<'_>) -> Result<Delivery, PublishError> {
-        let mut record = FutureRecord::to(message.topic)
+        let (sender, receiver) = oneshot::channel();
+        let mut record = BaseRecord::with_opaque_to(message.topic, Box::new(sender))
             .key(message.key)
             .payload(message.value);
         if let Some(partition) = message.partition {
@@ -153,8 +246,11 @@ impl Producer {
             }
             record = record.headers(headers);
         }
-        match self.inner.send_result(record) {
-            Ok(delivery) => Ok(Delivery(delivery)),
+        // Under the lock: whoever replaces the client has it for himself then.
+        let client = self.current();
+        client.progress.handed_over();
+        match client.inner.send(record) {
+            Ok(()) => Ok(Delivery(receiver)),
             Err((error, _)) => Err(classify(&error)),
         }
     }
@@ -163,18 +259,16 @@ impl Producer {
     /// Blocks the thread. Gives the number of records still on their way.
     #[must_use]
     pub fn flush(&self, timeout: Duration) -> i32 {
+        let client = self.current().clone();
         // The count tells what the error would.
-        let _ = self.inner.flush(timeout);
-        self.inner.in_flight_count()
+        let _ = client.inner.flush(timeout);
+        client.inner.in_flight_count()
     }
 
-    /// Why this producer can never publish again, if so: it must be made anew.
+    /// When a record was acknowledged last, by the client that is in use.
     #[must_use]
-    pub fn fatal(&self) -> Option<String> {
-        self.inner
-            .client()
-            .fatal_error()
-            .map(|(code, why)| format!("{code}: {why}"))
+    pub fn last_success(&self) -> Option<Instant> {
+        self.current().progress.last_success()
     }
 }
 

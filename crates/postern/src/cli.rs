@@ -47,6 +47,11 @@ pub enum Command {
         /// The URL, or what stands behind its question mark.
         url: String,
     },
+    /// The spool of an ingress.
+    Spool {
+        #[command(subcommand)]
+        command: SpoolCommand,
+    },
     /// Tokens for the HTTP endpoints.
     Token {
         #[command(subcommand)]
@@ -61,6 +66,32 @@ pub enum TopicsCommand {
     Create,
     /// Hold the topics against what they must be; fails where a promise is broken.
     Check,
+}
+
+/// What to do with a spool.
+#[derive(Debug, Subcommand)]
+pub enum SpoolCommand {
+    /// Tell what lies there, also while an ingress uses it.
+    Inspect {
+        #[command(flatten)]
+        place: SpoolPlace,
+        /// The records themselves, one JSON object per line.
+        #[arg(long)]
+        records: bool,
+    },
+    /// Hand what lies there to Kafka, where no ingress uses it any more.
+    Drain {
+        #[command(flatten)]
+        place: SpoolPlace,
+    },
+}
+
+/// Where a spool lies.
+#[derive(Debug, Args)]
+pub struct SpoolPlace {
+    /// Its directory, for example that of a disk from another machine; else data_dir/spool.
+    #[arg(long = "dir", value_name = "DIRECTORY")]
+    pub directory: Option<PathBuf>,
 }
 
 /// What to do with campaigns.

@@ -9,7 +9,7 @@ mod startup;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use cli::{CampaignCommand, Cli, Command, TokenCommand, TopicsCommand};
+use cli::{CampaignCommand, Cli, Command, SpoolCommand, TokenCommand, TopicsCommand};
 use config::{Role, Settings};
 use std::process::ExitCode;
 
@@ -59,6 +59,14 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
                 }
             },
             Command::Parse { url } => commands::parse::parse(&settings, url),
+            Command::Spool { command } => match command {
+                SpoolCommand::Inspect { place, records } => {
+                    commands::spool::inspect(&settings, place.directory.as_deref(), *records)
+                }
+                SpoolCommand::Drain { place } => {
+                    commands::spool::drain(&settings, place.directory.as_deref()).await
+                }
+            },
             Command::Token { command } => match command {
                 TokenCommand::Create(args) => commands::token::create(&settings, args).await,
                 TokenCommand::List => commands::token::list(&settings).await,
@@ -80,7 +88,7 @@ impl Command {
             #[cfg(feature = "standalone")]
             Self::Standalone => Role::Standalone,
             Self::Migrate => Role::Migrate,
-            Self::Topics { .. } => Role::Topics,
+            Self::Topics { .. } | Self::Spool { .. } => Role::Topics,
             Self::Campaign { .. } | Self::Token { .. } => Role::Admin,
             Self::Parse { .. } => Role::Rules,
         }

@@ -10,6 +10,7 @@ use postern_runtime::lifecycle::{Lifecycle, Stage};
 use postern_runtime::metrics::Metrics;
 use postern_runtime::telemetry::chain;
 use postern_store::{Store, StoreError, Topics};
+use prometheus::IntCounterVec;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub struct App {
     pub metrics: Metrics,
     pub health: Health,
     http_metrics: HttpMetrics,
+    replaced: IntCounterVec,
     serving: Option<Check>,
 }
 
@@ -41,6 +43,11 @@ impl App {
         let metrics = Metrics::new("postern")?;
         let health = Health::new(&metrics)?;
         let http_metrics = HttpMetrics::register(&metrics)?;
+        let replaced = metrics.counters(
+            "kafka_producer_replaced_total",
+            "Times that Kafka's client stopped delivering and was replaced, by producer.",
+            &["producer"],
+        )?;
         let serving = serves.then(|| health.check("http"));
         let listener = bind(settings.admin_listen, "admin.listen").await?;
         tracing::info!(address = %listener.local_addr()?, "admin server listens");
@@ -57,6 +64,7 @@ impl App {
             metrics,
             health,
             http_metrics,
+            replaced,
             serving,
         })
     }
@@ -103,8 +111,7 @@ impl App {
     }
 
     /// Looks after Kafka from here on: its check follows whether a broker answers.
-    pub fn watch_kafka(&self, topics: Arc<TopicAdmin>) {
-        let check = self.health.check("kafka");
+    pub fn watch_kafka(&self, topics: Arc<TopicAdmin>, check: Check) {
         self.lifecycle
             .spawn(Stage::Workers, "kafka watch", |stop| async move {
                 watch(&stop, &check, || {
@@ -121,20 +128,22 @@ impl App {
             });
     }
 
-    /// Ends the process where a producer can never publish again: a new process gets a new one.
-    pub fn watch_producer(&self, name: &str, producer: Producer) {
+    /// Looks after a producer from here on: its client is replaced where it stops delivering.
+    pub fn tend(&self, name: &'static str, producer: Producer) -> anyhow::Result<()> {
+        let replaced = self.replaced.with_label_values(&[name]);
         self.lifecycle
-            .spawn(Stage::Workers, name, |stop| async move {
-                loop {
-                    tokio::select! {
-                        () = stop.cancelled() => return Ok(()),
-                        () = tokio::time::sleep(PAUSE) => {}
-                    }
-                    if let Some(why) = producer.fatal() {
-                        return Err(format!("kafka's producer failed for good: {why}").into());
-                    }
-                }
-            });
+            .spawn_thread(Stage::Base, &format!("{name} watch"), move |stop| {
+                producer.tend(&stop, |why| {
+                    replaced.inc();
+                    tracing::warn!(
+                        producer = name,
+                        why,
+                        "kafka's client was replaced; what it had queued is sent again"
+                    );
+                });
+                Ok(())
+            })?;
+        Ok(())
     }
 
     /// Looks after the store from here on.

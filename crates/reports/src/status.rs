@@ -153,6 +153,7 @@ fn unknown() -> Answer {
     Answer::error(
         StatusCode::NOT_FOUND,
         "request_not_found",
-        "No postback with this request_id is known",
+        "No postback with this request_id is known. One that was answered queued while Kafka was \
+         away is known as soon as its ingress has handed it on",
     )
 }

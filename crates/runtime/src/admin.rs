@@ -55,6 +55,7 @@ impl State {
 pub struct Check {
     name: String,
     health: Health,
+    essential: bool,
 }
 
 /// The body of `/readyz`.
@@ -95,6 +96,7 @@ impl Health {
         let check = Check {
             name: name.to_owned(),
             health: self.clone(),
+            essential: true,
         };
         let known = self.lock().contains_key(name);
         if !known {
@@ -149,9 +151,23 @@ impl Check {
         self.set(State::Degraded(reason.into()));
     }
 
-    /// The process can't keep its promises without it.
+    /// The process can't keep its promises without it; it is degraded where it can.
     pub fn failed(&self, reason: impl Into<String>) {
-        self.set(State::Failed(reason.into()));
+        self.set(if self.essential {
+            State::Failed(reason.into())
+        } else {
+            State::Degraded(reason.into())
+        });
+    }
+
+    /// This handle's failures degrade the process only. Until the component has been heard, it
+    /// counts as failed all the same.
+    #[must_use]
+    pub fn inessential(self) -> Self {
+        Self {
+            essential: false,
+            ..self
+        }
     }
 
     /// Changes of the kind of state are logged; setting the same one again,

@@ -207,6 +207,7 @@ pub async fn without_kafka() {
         &settings(&[
             ("KAFKA__BROKERS", &kafka.to_string()),
             ("ANSWER__TIMEOUT", "300ms"),
+            ("SPOOL__MAX_BYTES", "0"),
         ]),
     )
     .await;

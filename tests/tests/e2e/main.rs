@@ -26,5 +26,6 @@ mod readme;
 mod redirect;
 mod restart;
 mod shutdown;
+mod spool;
 mod status;
 mod topics;

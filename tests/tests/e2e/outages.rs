@@ -2,7 +2,7 @@
 
 use crate::bad_input::nobody;
 use crate::body::{self, converted};
-use postern_tests::process::settings;
+use postern_tests::process::{FAILPOINTS, settings};
 use postern_tests::stack::unique;
 use postern_tests::{Kind, Postern, Stack, http, on_both, real, run, wait};
 
@@ -28,40 +28,81 @@ fn kafka_comes_late() {
         let clickid = unique("kafka");
         let world = stack.world.clone().unwrap();
         world.kill_kafka();
-        // What runs says so, and stays.
-        let fails = async |postern: &mut Postern| {
+        // What runs says so, and stays. An ingress can do without, a consumer can't.
+        let says = async |postern: &Postern, ready: bool| {
+            let expected = if ready { 200 } else { 503 };
             wait::until("the role says that Kafka is away", async || {
                 let (status, readiness) = postern.readiness().await;
                 let kafka = &readiness["checks"]["kafka"];
-                (status == 503 && kafka["ok"] == false && kafka["reason"].is_string()).then_some(())
+                let told = kafka["degraded"] == ready && kafka["ok"] == ready;
+                (status == expected && told && kafka["reason"] != "starting").then_some(())
             })
             .await;
         };
-        fails(&mut stack.ingress).await;
-        fails(stack.consumer.as_mut().unwrap()).await;
-        let answer = stack.postback(&format!("clickid={clickid}")).await;
-        answer.is(503, body::INTERNAL_ERROR);
-        assert_eq!(answer.header("retry-after"), Some("1"));
-        let answer = stack
-            .post_clicks(&format!(r#"{{"clickid":"{clickid}","campaign_id":1}}"#))
+        says(&stack.ingress, true).await;
+        says(stack.consumer.as_ref().unwrap(), false).await;
+        let early = stack
+            .postback(&format!("clickid={clickid}&revenue=1"))
             .await;
-        answer.is_error(503, "internal_error");
-        // What starts now waits.
-        let mut late = Postern::start("ingress", &stack.settings).await;
-        fails(&mut late).await;
-        let answer = http::get(late.http, "/v1/postback?clickid=a").await;
-        answer.is(503, body::INTERNAL_ERROR);
+        assert_eq!(early.status, 202, "{early:?}");
+        assert_eq!(early.json()["note"], "queued");
+        // What starts now takes postbacks as well, unless it has no spool.
+        let late = Postern::start("ingress", &stack.settings).await;
+        let mut settings = stack.settings.clone();
+        settings.insert("SPOOL__MAX_BYTES".to_owned(), "0".to_owned());
+        let without = Postern::start("ingress", &settings).await;
+        settings.remove("SPOOL__MAX_BYTES");
+        settings.insert(
+            FAILPOINTS.to_owned(),
+            "spool.sync=return(failed)".to_owned(),
+        );
+        let broken = Postern::start("ingress", &settings).await;
+        says(&late, true).await;
+        says(&without, false).await;
+        wait::until("an ingress whose disk fails says so", async || {
+            let (status, readiness) = broken.readiness().await;
+            let durable = &readiness["checks"]["durable"];
+            let why = durable["reason"].as_str()?;
+            (status == 503 && durable["ok"] == false && why.contains("be written")).then_some(())
+        })
+        .await;
+        let durable = &late.readiness().await.1["checks"]["durable"];
+        assert_eq!(durable["degraded"], true, "{durable}");
+        let request = format!("/v1/postback?clickid={clickid}&revenue=2");
+        let second = http::get(late.http, &request).await;
+        assert_eq!(second.status, 202, "{second:?}");
+        let refused = http::get(without.http, &request).await;
+        refused.is(503, body::INTERNAL_ERROR);
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        // Its click comes last, and is kept like them.
+        stack.click(&clickid, 5).await;
 
         world.start_kafka();
+        let (mut late, mut without) = (late, without);
+        without.ready().await;
         late.ready().await;
         stack.ingress.ready().await;
         stack.consumer.as_mut().unwrap().ready().await;
-        stack.click(&clickid, 5).await;
-        let request = format!("/v1/postback.php?clickid={clickid}&revenue=1");
-        let answer = http::get(late.http, &request).await;
-        assert!([200, 202].contains(&answer.status), "{answer:?}");
-        let outcome = stack.outcome(&answer.request_id()).await;
-        assert_eq!(outcome["outcome"], "converted", "{outcome}");
+        wait::until("one converts, the other is its duplicate", async || {
+            let mut outcomes = Vec::new();
+            for id in [early.request_id(), second.request_id()] {
+                outcomes.push(
+                    stack.status(&id).await.json()["outcome"]
+                        .as_str()?
+                        .to_owned(),
+                );
+            }
+            // Two ingresses: Kafka has the one or the other first.
+            outcomes.sort_unstable();
+            (outcomes == ["converted", "duplicate"]).then_some(())
+        })
+        .await;
+        wait::until("the spools are empty", async || {
+            let left = "postern_spool_records";
+            let left = [late.metric(left).await, stack.ingress.metric(left).await];
+            (left == [Some(0.0); 2]).then_some(())
+        })
+        .await;
     });
 }
 

@@ -2,6 +2,7 @@
 
 pub mod campaign;
 pub mod parse;
+pub mod spool;
 pub mod token;
 
 use crate::config::Settings;

@@ -16,9 +16,7 @@ use postern_runtime::settings::{self, Secret};
 use postern_runtime::telemetry::LogFormat;
 use postern_store::StoreOptions;
 use std::net::SocketAddr;
-use std::path::Path;
-#[cfg(feature = "standalone")]
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Whom the configuration is for: what one needs, another may leave out.
@@ -68,8 +66,9 @@ pub struct Settings {
     pub consumer: Consumer,
     pub reports: Reports,
     pub shutdown_timeout: Duration,
-    #[cfg(feature = "standalone")]
     pub data_dir: PathBuf,
+    /// Bytes that an ingress' spool may take; `None` where there is to be none.
+    pub spool_bytes: Option<u64>,
     #[cfg(feature = "standalone")]
     pub broker_listen: SocketAddr,
 }
@@ -121,6 +120,11 @@ impl Settings {
         Self::check(raw, role)
     }
 
+    /// Where the spool of an ingress lies.
+    pub fn spool_directory(&self) -> PathBuf {
+        self.data_dir.join("spool")
+    }
+
     fn check(raw: raw::Raw, role: Role) -> anyhow::Result<Self> {
         let kafka = kafka(&raw, role)?;
         // Checked for every role, so that a wrong option shows at once.
@@ -152,11 +156,22 @@ impl Settings {
             consumer: consumer(&raw)?,
             reports: reports(&raw)?,
             shutdown_timeout: raw.shutdown.timeout.0,
-            #[cfg(feature = "standalone")]
+            spool_bytes: spool(&raw)?,
             data_dir: raw.data_dir,
             #[cfg(feature = "standalone")]
             broker_listen: raw.broker.listen,
         })
+    }
+}
+
+/// The least that a spool is of any use with.
+const LEAST_SPOOL: u64 = 1024 * 1024;
+
+fn spool(raw: &raw::Raw) -> anyhow::Result<Option<u64>> {
+    match raw.spool.max_bytes.bytes() {
+        0 => Ok(None),
+        bytes if bytes >= LEAST_SPOOL => Ok(Some(bytes)),
+        _ => bail!("spool.max_bytes: must be at least 1MiB, or 0 for no spool"),
     }
 }
 

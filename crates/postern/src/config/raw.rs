@@ -46,6 +46,7 @@ section!(Raw {
     consumer: Consumer = Consumer::default(),
     reports: Reports = Reports::default(),
     unmatched: Unmatched = Unmatched::default(),
+    spool: Spool = Spool::default(),
     broker: Broker = Broker::default(),
     shutdown: Shutdown = Shutdown::default(),
 });
@@ -143,6 +144,10 @@ section!(Reports {
 section!(Unmatched {
     per_click: usize = 16,
     per_partition: i64 = 100_000,
+});
+
+section!(Spool {
+    max_bytes: Size = Size::mib(1024),
 });
 
 section!(Broker {

@@ -138,6 +138,16 @@ fn standalone_brings_its_own_kafka_and_store() {
 }
 
 #[test]
+fn a_spool_has_a_size_worth_having_or_none() {
+    let bytes = |toml| checked(toml, Role::Ingress).unwrap().spool_bytes;
+    assert_eq!(bytes(""), Some(1024 * 1024 * 1024));
+    assert_eq!(bytes("[spool]\nmax_bytes = \"1MiB\""), Some(1024 * 1024));
+    assert_eq!(bytes("[spool]\nmax_bytes = 0"), None);
+    let message = refused("[spool]\nmax_bytes = 1000", Role::Ingress);
+    assert!(message.contains("spool.max_bytes"), "{message}");
+}
+
+#[test]
 fn secrets_stay_out_of_debug_output() {
     let toml = "[clicks]\ntoken = \"top-secret-token-1\"\n[store]\nurl = \
                 \"postgres://u:top-secret-pass@h/d\"\n[kafka.options]\n\"sasl.password\" = \

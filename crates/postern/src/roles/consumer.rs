@@ -26,7 +26,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let connection = app.settings.kafka.connection()?;
     let topics = topic_admin(&connection)?;
     let store = open_store(&app.settings)?;
-    app.watch_kafka(topics.clone());
+    app.watch_kafka(topics.clone(), app.health.check("kafka"));
     app.watch_store(store.clone());
     publish_campaigns(&app, &connection, store.clone())?;
     start(&app, &connection, topics, store, None)?;
@@ -55,7 +55,7 @@ pub fn start(
             queue_messages: 100_000,
         },
     )?;
-    app.watch_producer("consumer producer", producer.clone());
+    app.tend("consumer", producer.clone())?;
     let worker_checks = (0..app.settings.consumer.workers)
         .map(|number| app.health.check(&format!("worker {number}")))
         .collect();

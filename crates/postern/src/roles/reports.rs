@@ -17,7 +17,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let connection = app.settings.kafka.connection()?;
     let topics = topic_admin(&connection)?;
     let store = open_store(&app.settings)?;
-    app.watch_kafka(topics.clone());
+    app.watch_kafka(topics.clone(), app.health.check("kafka"));
     app.watch_store(store.clone());
     watch_schema(&app, store.clone());
     let changed = publish_campaigns(&app, &connection, store.clone())?;
@@ -56,7 +56,7 @@ pub fn publish_campaigns(
 ) -> anyhow::Result<Arc<Notify>> {
     let changed = Arc::new(Notify::new());
     let publisher = Publisher::new(connection, store, changed.clone(), &app.metrics)?;
-    app.watch_producer("campaigns producer", publisher.producer());
+    app.tend("campaigns", publisher.producer())?;
     app.lifecycle
         .spawn(Stage::Workers, "campaigns", |stop| async move {
             publisher.run(stop).await;

@@ -13,7 +13,7 @@ use hyper::{Request, Response};
 use postern_broker::EmbeddedBroker;
 use postern_consumer::LocalVerdicts;
 use postern_core::record::verdict::Verdict;
-use postern_ingress::{Gate, Ingress, IngressMetrics, Pending, ReplyAddress};
+use postern_ingress::{Ingress, Pending};
 use postern_reports::Reports;
 use postern_runtime::http::{Handler, Outgoing, Refusal};
 use postern_runtime::lifecycle::Stage;
@@ -62,18 +62,17 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
         tracing::info!(number = migrated.number, name = migrated.name, "migrated");
     }
     // Before anything is published: new records would take the offsets of lost ones.
-    prepare_topics(&app.settings.kafka, &topics)
+    let partitions = prepare_topics(&app.settings.kafka, &topics)
         .await
         .context("the embedded broker's topics")?;
     postern_consumer::rewind(store.as_ref(), &topics)
         .await
         .context("the store's positions can't be compared with the embedded log")?;
-    app.watch_kafka(topics.clone());
+    app.watch_kafka(topics.clone(), app.health.check("kafka"));
     app.watch_store(store.clone());
 
-    let pending = Pending::new(&ingress::instance());
-    let metrics = IngressMetrics::new(&app.metrics)?;
-    let local = Arc::new(Shortcut(pending.clone()));
+    let parts = ingress::Parts::new(&app, ingress::open_spool(&app.settings)?)?;
+    let local = Arc::new(Shortcut(parts.pending.clone()));
     consumer::start(
         &app,
         &connection,
@@ -83,16 +82,13 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
     )?;
     let changed = reports::publish_campaigns(&app, &connection, store.clone())?;
     let reports = reports::build(&app, store, topics, changed)?;
-    let reply = ReplyAddress::default();
-    let gate = Gate::default();
-    let (ingress, producer) =
-        ingress::build(&app, &connection, pending, reply, gate.clone(), metrics)?;
-    ingress::warm(&producer).context("the embedded broker")?;
-    gate.open();
+    let gate = parts.gate.clone();
+    let campaigns = app.health.check("campaigns");
+    let (ingress, end) = ingress::build(&app, &connection, parts, campaigns)?;
+    ingress::warm(&end.producer).context("the embedded broker")?;
+    gate.open(partitions);
     let both = Both { ingress, reports };
-    let address = app
-        .serve("http", both, move || ingress::flush(&producer))
-        .await?;
+    let address = app.serve("http", both, || end.wait()).await?;
     greet(address, &token);
     app.finish().await
 }

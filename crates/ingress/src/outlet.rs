@@ -1,0 +1,303 @@
+//! How a record becomes durable: Kafka acknowledges it, or it is fsynced in the spool.
+
+use crate::metrics::IngressMetrics;
+use crate::publish_breaker::{Place, PublishBreaker};
+use crate::spooled::{self, Topic};
+use postern_core::partition;
+use postern_core::record::click::Click;
+use postern_failpoint::failpoint;
+use postern_kafka::{Delivery, Message, Placed, Producer, PublishError};
+use postern_spool::{Spool, SpoolError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Closed until the topics are known to keep what they acknowledge. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<AtomicI32>);
+
+impl Gate {
+    /// Lets records go to Kafka from here on, whose clicks and postbacks have so many partitions.
+    pub fn open(&self, partitions: i32) {
+        self.0.store(partitions.max(1), Ordering::Release);
+    }
+
+    /// The partitions of clicks and postbacks; `None` as long as it is closed.
+    pub(crate) fn partitions(&self) -> Option<i32> {
+        Some(self.0.load(Ordering::Acquire)).filter(|count| *count > 0)
+    }
+}
+
+/// A record on its way out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    pub(crate) topic: Topic,
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    /// Goes with it also through the spool; what else stands in `headers` doesn't.
+    pub(crate) request_id: Option<&'a str>,
+    pub(crate) headers: &'a [(&'a str, &'a str)],
+}
+
+/// Where a record is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Kafka acknowledged it.
+    Placed(Placed),
+    /// It is fsynced in the spool.
+    Spooled,
+}
+
+/// A record isn't known to be durable anywhere.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotKept {
+    #[error("kafka doesn't acknowledge, and {0}")]
+    Spool(#[from] SpoolError),
+    #[error("kafka doesn't acknowledge, and there is no spool (spool.max_bytes is 0)")]
+    NoSpool,
+    #[error("kafka doesn't acknowledge, and the spool's disk doesn't answer in time")]
+    Slow,
+}
+
+/// The way out. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Outlet {
+    pub(crate) producer: Producer,
+    pub(crate) gate: Gate,
+    pub(crate) breaker: PublishBreaker,
+    pub(crate) spool: Option<Spool>,
+    /// Something was spooled.
+    pub(crate) spooled: Arc<Notify>,
+    /// Clicks in the spool.
+    pub(crate) clicks: Arc<AtomicU64>,
+    /// Longest wait for an acknowledgement.
+    patience: Duration,
+    metrics: IngressMetrics,
+}
+
+/// A record that was handed to Kafka.
+pub(crate) struct Sent {
+    outlet: Outlet,
+    place: Place,
+    delivery: Delivery,
+    at: tokio::time::Instant,
+}
+
+impl Outlet {
+    pub(crate) fn new(
+        producer: Producer,
+        gate: Gate,
+        spool: Option<Spool>,
+        patience: Duration,
+        metrics: IngressMetrics,
+    ) -> Self {
+        // What an earlier process left may be clicks: the drain takes this one away when it has
+        // seen all of it.
+        let left = spool.as_ref().is_some_and(|spool| !spool.is_empty());
+        Self {
+            breaker: PublishBreaker::new(metrics.publish_breaker_open.clone()),
+            producer,
+            gate,
+            spool,
+            spooled: Arc::default(),
+            clicks: Arc::new(AtomicU64::new(u64::from(left))),
+            patience,
+            metrics,
+        }
+    }
+
+    /// Hands a record to Kafka; `None` where it can't be expected to acknowledge it.
+    pub(crate) fn send(&self, record: &Record<'_>) -> Option<Sent> {
+        failpoint!("ingress.unpublished", |_| None);
+        let place = self.place(record.topic, record.key)?;
+        // Where nothing waits in the spool, the drain has nothing to try an open breaker with.
+        let drained = self.spool.as_ref().is_some_and(|spool| !spool.is_empty());
+        if !self.breaker.admits(place, !drained) {
+            return None;
+        }
+        let at = tokio::time::Instant::now();
+        let published = self.producer.publish(&Message {
+            topic: record.topic.name(),
+            key: record.key,
+            value: record.value,
+            partition: None,
+            headers: record.headers,
+        });
+        match published {
+            Ok(delivery) => Some(Sent {
+                outlet: self.clone(),
+                place,
+                delivery,
+                at,
+            }),
+            Err(error) => {
+                self.failed(place, &error);
+                None
+            }
+        }
+    }
+
+    /// Where a record will stand; refusals, which nobody waits for together, count as one place.
+    pub(crate) fn place(&self, topic: Topic, key: &[u8]) -> Option<Place> {
+        let partitions = self.gate.partitions()?;
+        Some(match topic {
+            Topic::Rejects => (topic, 0),
+            Topic::Clicks | Topic::Postbacks => (topic, partition::of(key, partitions)),
+        })
+    }
+
+    /// Counts a record that wasn't acknowledged.
+    pub(crate) fn failed(&self, place: Place, error: &PublishError) {
+        let reason = match error {
+            PublishError::QueueFull => "queue_full",
+            PublishError::Undelivered(_) => "undelivered",
+            PublishError::TooLarge => "too_large",
+        };
+        self.metrics
+            .publish_failures
+            .with_label_values(&[place.0.name(), reason])
+            .inc();
+        tracing::debug!(topic = place.0.name(), partition = place.1, %error, "not acknowledged");
+        // A record that is too large says nothing about the broker.
+        if !matches!(error, PublishError::TooLarge) {
+            self.breaker.missed(place);
+        }
+    }
+
+    /// Fsyncs a record in the spool.
+    pub(crate) async fn spool(&self, record: &Record<'_>) -> Result<(), NotKept> {
+        let spool = self.spool.as_ref().ok_or(NotKept::NoSpool)?;
+        let word = record.topic.word();
+        let bytes = spooled::encode(record.topic, record.key, record.value, record.request_id);
+        let bytes = bytes.ok_or(SpoolError::Failed("it is no text".to_owned()))?;
+        // Before it is in: a verdict may ask while it is written.
+        let click = (record.topic == Topic::Clicks).then(|| Counted::new(&self.clicks));
+        if let Err(error) = spool.append(bytes).await {
+            self.metrics
+                .spool_failures
+                .with_label_values(&[reason(&error)])
+                .inc();
+            return Err(error.into());
+        }
+        if let Some(click) = click {
+            click.keep();
+        }
+        self.metrics.spool_appended.with_label_values(&[word]).inc();
+        self.spooled.notify_one();
+        Ok(())
+    }
+
+    /// Makes a record durable: in Kafka, else in the spool.
+    pub(crate) async fn keep(&self, record: &Record<'_>) -> Result<Kept, NotKept> {
+        if let Some(sent) = self.send(record)
+            && let Ok(placed) = sent.acknowledged().await
+        {
+            return Ok(Kept::Placed(placed));
+        }
+        self.spool(record).await.map(|()| Kept::Spooled)
+    }
+
+    /// As [`Self::keep`], for records that can be done without: they leave half of the spool to
+    /// those that can't.
+    pub(crate) async fn keep_if_room(&self, record: &Record<'_>) -> Result<Kept, NotKept> {
+        if let Some(sent) = self.send(record)
+            && let Ok(placed) = sent.acknowledged().await
+        {
+            return Ok(Kept::Placed(placed));
+        }
+        match &self.spool {
+            Some(spool) if spool.status().is_half_full => Err(SpoolError::Full.into()),
+            _ => self.spool(record).await.map(|()| Kept::Spooled),
+        }
+    }
+
+    pub(crate) async fn keep_click(&self, click: &Click) -> Result<Kept, NotKept> {
+        let value = click.encode();
+        self.keep(&Record {
+            topic: Topic::Clicks,
+            key: click.clickid.as_str().as_bytes(),
+            value: &value,
+            request_id: None,
+            headers: &[],
+        })
+        .await
+    }
+
+    /// Whether clicks wait in the spool that Kafka doesn't have yet.
+    pub(crate) fn holds_clicks(&self) -> bool {
+        self.clicks.load(Ordering::Acquire) > 0
+    }
+}
+
+impl Sent {
+    /// Waits until it is acknowledged, or can't be expected to be any more: then it may or may not
+    /// stand on its topic.
+    pub(crate) async fn acknowledged(self) -> Result<Placed, PublishError> {
+        let Self {
+            outlet,
+            place,
+            delivery,
+            at,
+        } = self;
+        let outcome = tokio::time::timeout_at(at + outlet.patience, delivery)
+            .await
+            .unwrap_or_else(|_| Err(PublishError::Undelivered("not in time".to_owned())));
+        failpoint!("ingress.unacknowledged", |why: &str| {
+            Err(PublishError::Undelivered(why.to_owned()))
+        });
+        match &outcome {
+            Ok(_) => {
+                outlet.breaker.acknowledged(place);
+                if place.0 == Topic::Postbacks {
+                    let seconds = at.elapsed().as_secs_f64();
+                    outlet.metrics.publish_seconds.observe(seconds);
+                }
+            }
+            Err(error) => outlet.failed(place, error),
+        }
+        outcome
+    }
+}
+
+fn reason(error: &SpoolError) -> &'static str {
+    match error {
+        SpoolError::Full => "full",
+        SpoolError::Busy => "busy",
+        SpoolError::TooLarge(_) => "too_large",
+        SpoolError::Failed(_) | SpoolError::InUse(_) | SpoolError::Directory { .. } => "disk",
+    }
+}
+
+/// Takes away from a count, which is then 0 at least: a caller who has gone may have left his
+/// record in the spool without being counted.
+pub(crate) fn fewer(count: &AtomicU64, by: u64) {
+    let _ = count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+        Some(count.saturating_sub(by))
+    });
+}
+
+/// One more, unless it isn't kept.
+struct Counted<'a> {
+    count: &'a AtomicU64,
+    kept: bool,
+}
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self { count, kept: false }
+    }
+
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            fewer(self.count, 1);
+        }
+    }
+}

@@ -1,16 +1,31 @@
-//! The verdict breaker: where verdicts have stopped coming, nobody waits for one.
+//! The verdict breaker: where verdicts have stopped coming, or only come late, nobody waits for
+//! one.
 //!
 //! One state per postbacks partition, since a partition is what a consumer can fail to serve.
 //! While it is open, postbacks are answered `queued` at once, but for one probe at a time that
-//! waits as usual; the first verdict that a probe gets closes it.
+//! waits as usual; the first verdict that a probe gets in good time closes it.
+//!
+//! Late is where a backlog stands before the consumer, and grows: not one of an interval's verdicts
+//! came in good time. A burst that is worked off within the interval isn't that, nor is a consumer that
+//! has always been slow.
 
 use prometheus::IntGauge;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// So many waits in a row without a verdict open the breaker.
 const OPEN_AFTER: u32 = 5;
+/// Within which one verdict in good time is enough.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// Verdicts of an interval that say something about it.
+const ENOUGH: u32 = 10;
+/// Good time, whatever is usual.
+const GOOD_TIME: Duration = Duration::from_millis(200);
+/// And in terms of what is usual: the fastest verdict of the last minutes.
+const TIMES_USUAL: u32 = 4;
+const USUAL_SINCE: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
 struct Partition {
@@ -18,11 +33,73 @@ struct Partition {
     /// When the last verdict came, or the partition was first seen.
     last_verdict: Instant,
     probing: bool,
+    late: bool,
+    interval: Fastest,
+    /// Those of the last minutes, and of as many before them.
+    usual: [Fastest; 2],
+}
+
+/// The fastest of some verdicts.
+#[derive(Clone, Copy, Debug)]
+struct Fastest {
+    since: Instant,
+    took: Duration,
+    verdicts: u32,
+}
+
+impl Fastest {
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            took: Duration::MAX,
+            verdicts: 0,
+        }
+    }
+
+    fn hear(&mut self, took: Duration) {
+        self.took = self.took.min(took);
+        self.verdicts = self.verdicts.saturating_add(1);
+    }
 }
 
 impl Partition {
+    fn new(now: Instant) -> Self {
+        Self {
+            missed: 0,
+            last_verdict: now,
+            probing: false,
+            late: false,
+            interval: Fastest::new(now),
+            usual: [Fastest::new(now); 2],
+        }
+    }
+
     fn is_open(&self) -> bool {
-        self.missed >= OPEN_AFTER
+        self.missed >= OPEN_AFTER || self.late
+    }
+
+    fn good_time(&self) -> Duration {
+        let usual = self.usual[0].took.min(self.usual[1].took);
+        GOOD_TIME.max(usual.saturating_mul(TIMES_USUAL))
+    }
+
+    /// A verdict came.
+    fn hear(&mut self, took: Duration) {
+        let now = Instant::now();
+        self.missed = 0;
+        self.last_verdict = now;
+        self.interval.hear(took);
+        self.usual[0].hear(took);
+        if took <= self.good_time() {
+            self.late = false;
+        }
+        if now - self.interval.since >= INTERVAL {
+            let interval = std::mem::replace(&mut self.interval, Fastest::new(now));
+            self.late |= interval.verdicts >= ENOUGH && interval.took > self.good_time();
+        }
+        if now - self.usual[0].since >= USUAL_SINCE {
+            self.usual = [Fastest::new(now), self.usual[0]];
+        }
     }
 }
 
@@ -45,11 +122,9 @@ impl Breaker {
     /// Whether to wait for a verdict of this partition: `None` is no.
     pub(crate) fn admit(&self, number: i32) -> Option<Wait> {
         let mut partitions = self.lock();
-        let partition = partitions.entry(number).or_insert_with(|| Partition {
-            missed: 0,
-            last_verdict: Instant::now(),
-            probing: false,
-        });
+        let partition = partitions
+            .entry(number)
+            .or_insert_with(|| Partition::new(Instant::now()));
         let probe = partition.is_open();
         if probe && std::mem::replace(&mut partition.probing, true) {
             return None;
@@ -78,8 +153,9 @@ impl Breaker {
                     self.open.inc();
                     tracing::warn!(
                         partition = number,
-                        "no verdicts come from this partition: postbacks are answered queued; \
-                         see whether its consumer runs and keeps up"
+                        late = partition.late,
+                        "no verdicts come from this partition, or only late: postbacks are \
+                         answered queued; see whether its consumer runs and keeps up"
                     );
                 }
                 (true, false) => {
@@ -103,10 +179,9 @@ pub(crate) struct Wait {
 impl Wait {
     /// A verdict came.
     pub(crate) fn verdict(self) {
-        self.breaker.update(self.partition, |partition| {
-            partition.missed = 0;
-            partition.last_verdict = Instant::now();
-        });
+        let took = self.since.elapsed();
+        self.breaker
+            .update(self.partition, |partition| partition.hear(took));
     }
 
     /// None came in time. Counts only where no other verdict came meanwhile: one slow record
@@ -143,7 +218,7 @@ mod tests {
     async fn opens_after_misses_in_a_row_lets_one_probe_pass_and_closes_on_its_verdict() {
         let breaker = breaker();
         let waits: Vec<_> = (0..OPEN_AFTER).map(|_| breaker.admit(3).unwrap()).collect();
-        tokio::time::advance(std::time::Duration::from_secs(2)).await;
+        tokio::time::advance(Duration::from_secs(2)).await;
         waits.into_iter().for_each(Wait::missed);
         assert_eq!(breaker.open.get(), 1);
         let probe = breaker.admit(3).unwrap();
@@ -159,12 +234,48 @@ mod tests {
         assert!(breaker.admit(3).is_some() && breaker.admit(3).is_some());
     }
 
+    /// Several callers at a time, for a while, whose verdicts take so long.
+    async fn verdicts(breaker: &Breaker, took: Duration, rounds: u32) {
+        for _ in 0..rounds {
+            let waits: Vec<_> = (0..ENOUGH).filter_map(|_| breaker.admit(0)).collect();
+            tokio::time::advance(took).await;
+            waits.into_iter().for_each(Wait::verdict);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backlog_that_stands_opens_it_and_a_verdict_in_good_time_closes_it() {
+        let breaker = breaker();
+        verdicts(&breaker, Duration::from_millis(8), 20).await;
+        verdicts(&breaker, Duration::from_millis(300), 1).await;
+        assert_eq!(breaker.open.get(), 0, "a burst");
+        verdicts(&breaker, Duration::from_millis(8), 40).await;
+        verdicts(&breaker, Duration::from_millis(300), 4).await;
+        assert_eq!(breaker.open.get(), 1);
+        let probe = breaker.admit(0).unwrap();
+        assert!(breaker.admit(0).is_none());
+        tokio::time::advance(Duration::from_millis(300)).await;
+        probe.verdict();
+        assert_eq!(breaker.open.get(), 1, "still late");
+        let probe = breaker.admit(0).unwrap();
+        tokio::time::advance(Duration::from_millis(20)).await;
+        probe.verdict();
+        assert_eq!(breaker.open.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_consumer_that_is_always_slow_is_waited_for() {
+        let breaker = breaker();
+        verdicts(&breaker, Duration::from_millis(400), 20).await;
+        assert_eq!(breaker.open.get(), 0);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn verdicts_in_between_keep_it_closed() {
         let breaker = breaker();
         for _ in 0..3 * OPEN_AFTER {
             let slow = breaker.admit(0).unwrap();
-            tokio::time::advance(std::time::Duration::from_secs(1)).await;
+            tokio::time::advance(Duration::from_secs(1)).await;
             breaker.admit(0).unwrap().verdict();
             slow.missed();
         }

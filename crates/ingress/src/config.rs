@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use postern_core::request::Rules;
 use postern_runtime::settings::Secret;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// When a postback is answered.
@@ -33,10 +34,16 @@ pub struct IngressConfig {
     pub redirect_timeout: Duration,
     /// Most requests that are being answered at one time; more are refused at once.
     pub max_in_flight: usize,
+    /// Bytes of bodies that are being read or answered at one time; more are refused at once.
+    pub max_queued_bytes: usize,
+    /// Postbacks and redirects per second of one address; `None` for any number.
+    pub rate_per_address: Option<NonZeroU32>,
     /// Longest body, in bytes.
     pub max_body: usize,
     /// Longest wait for a body.
     pub body_timeout: Duration,
+    /// Clicks that nobody knows, per address and minute, whose postbacks may wait for them.
+    pub unmatched_per_address: u32,
     /// Refused postbacks per address and minute that go into the log.
     pub refusals_per_address: u32,
     /// Refused postbacks per second in total that go into the log.

@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 const WINDOW: usize = 128;
 /// Bytes of a window.
 const WINDOW_BYTES: usize = 1024 * 1024;
+/// After a window whose verdicts nobody awaits.
+const UNHEARD: Duration = Duration::from_millis(50);
 /// After a window that failed.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Between two looks where nobody says that there is something.
@@ -187,6 +189,10 @@ impl Drain {
         };
         self.release(&entries, &window);
         sent?;
+        if asked.is_empty() && self.answers.is_some() {
+            // Nobody says how fast consumers are: slowly, then.
+            tokio::time::sleep(UNHEARD).await;
+        }
         self.hear(asked).await;
         Ok(())
     }

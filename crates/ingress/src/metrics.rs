@@ -17,6 +17,7 @@ pub struct IngressMetrics {
     pub(crate) publish_failures: IntCounterVec,
     pub(crate) in_flight: IntGauge,
     pub(crate) breaker_open: IntGauge,
+    pub(crate) overload: IntCounterVec,
     pub(crate) verdicts_late: IntCounter,
     pub(crate) refusals_suppressed: IntCounterVec,
     pub(crate) clicks: IntCounterVec,
@@ -65,7 +66,12 @@ impl IngressMetrics {
             in_flight: metrics.gauge("requests_in_flight", "Requests that are being answered.")?,
             breaker_open: metrics.gauge(
                 "verdict_breaker_open",
-                "Postbacks partitions whose verdicts have stopped coming.",
+                "Postbacks partitions whose verdicts have stopped coming, or come late.",
+            )?,
+            overload: metrics.counters(
+                "overload_refusals_total",
+                "Requests refused because a limit was reached, by limit.",
+                &["limit"],
             )?,
             verdicts_late: metrics.counter(
                 "verdicts_late_total",

@@ -53,8 +53,14 @@ impl Ingress {
         let incoming = incoming(&head, body.as_ref());
         match understand(&incoming, &self.config.rules) {
             Ok(fields) => {
-                let postback = Postback::new(call.request_id, call.received_at, fields, origin);
-                self.publish(&postback).await
+                let (id, at) = (call.request_id, call.received_at);
+                let mut postback = Postback::new(id, at, fields, origin);
+                postback.may_wait = self.guesses.may_wait(call.address);
+                let answer = self.publish(&postback).await;
+                if answer.outcome == Outcome::ClickNotFound.word() {
+                    self.guesses.count(call.address);
+                }
+                answer
             }
             Err(refusal) => {
                 let hint = hint(&incoming, &refusal);

@@ -6,24 +6,19 @@
 use crate::config::IngressConfig;
 use crate::metrics::IngressMetrics;
 use crate::outlet::{Outlet, Record};
+use crate::per_address::PerAddress;
 use crate::spooled::Topic;
 use governor::clock::DefaultClock;
 use governor::state::{InMemoryState, NotKeyed};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{Quota, RateLimiter};
 use postern_core::record::reject::Reject;
-use postern_runtime::http::address;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-/// Keys that no longer matter are dropped after so many refusals.
-const PRUNE_EVERY: u32 = 4096;
 
 pub(crate) struct Refusals {
     outlet: Outlet,
-    per_address: DefaultKeyedRateLimiter<IpAddr>,
+    per_address: PerAddress,
     total: RateLimiter<NotKeyed, InMemoryState, DefaultClock>,
-    since_prune: AtomicU32,
     metrics: IngressMetrics,
 }
 
@@ -32,22 +27,15 @@ impl Refusals {
         let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         Self {
             outlet,
-            per_address: RateLimiter::keyed(Quota::per_minute(at_least_one(
-                config.refusals_per_address,
-            ))),
+            per_address: PerAddress::per_minute(at_least_one(config.refusals_per_address)),
             total: RateLimiter::direct(Quota::per_second(at_least_one(config.refusals_total))),
-            since_prune: AtomicU32::new(0),
             metrics,
         }
     }
 
     /// Makes the refusal durable, unless a cap is reached.
     pub(crate) async fn log(&self, address: IpAddr, reject: &Reject) {
-        let result = if self
-            .per_address
-            .check_key(&address::network(address))
-            .is_err()
-        {
+        let result = if !self.per_address.admits(address) {
             Err("address_cap")
         } else if self.total.check().is_err() {
             Err("total_cap")
@@ -59,9 +47,6 @@ impl Refusals {
                 .refusals_suppressed
                 .with_label_values(&[reason])
                 .inc();
-        }
-        if self.since_prune.fetch_add(1, Ordering::Relaxed) % PRUNE_EVERY == PRUNE_EVERY - 1 {
-            self.per_address.retain_recent();
         }
     }
 

@@ -5,16 +5,18 @@ use crate::campaigns::Campaigns;
 use crate::config::{AnswerMode, IngressConfig};
 use crate::drain::{Answers, Drain};
 use crate::durable::DurabilityWatch;
+use crate::guesses::Guesses;
 use crate::metrics::IngressMetrics;
 use crate::occasion::Occasion;
 use crate::outlet::{Gate, Outlet};
 use crate::pending::Pending;
+use crate::per_address::PerAddress;
 use crate::redirect::Left;
 use crate::refusals::Refusals;
 use crate::verdicts::ReplyAddress;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use postern_core::answer;
@@ -25,7 +27,7 @@ use postern_spool::Spool;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -33,6 +35,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest path and query.
 pub(crate) const MAX_URI: usize = 16 * 1024;
+
+/// What so many bytes take of the room for bodies.
+fn kib(bytes: usize) -> usize {
+    bytes.div_ceil(1024)
+}
 
 /// Whether `path` is the ingress' to answer.
 #[must_use]
@@ -145,6 +152,10 @@ pub struct Ingress {
     /// Clicks whose visitors have left before they were durable.
     pub(crate) left: Arc<Left>,
     slots: Arc<Semaphore>,
+    /// Room for bodies, in KiB.
+    room: Arc<Semaphore>,
+    rate: Option<PerAddress>,
+    pub(crate) guesses: Guesses,
 }
 
 impl Ingress {
@@ -193,6 +204,9 @@ impl Ingress {
             refusals: Refusals::new(outlet.clone(), &config, metrics.clone()),
             breaker,
             slots: Arc::new(Semaphore::new(config.max_in_flight)),
+            room: Arc::new(Semaphore::new(kib(config.max_queued_bytes))),
+            guesses: Guesses::new(config.unmatched_per_address),
+            rate: config.rate_per_address.map(PerAddress::per_second),
             config,
             outlet,
             pending,
@@ -244,12 +258,28 @@ impl Ingress {
 
     async fn route(&self, route: Route, call: &Call, request: Request<Incoming>) -> Answer {
         let Ok(_slot) = self.slots.try_acquire() else {
-            tracing::debug!("refused: as many requests as allowed are being answered");
-            return Answer::unavailable();
+            return self.overloaded("in_flight");
+        };
+        let Some(_room) = self.room_for(request.body()) else {
+            return self.overloaded("queued_bytes");
         };
         self.metrics.in_flight.inc();
         let gauge = self.metrics.in_flight.clone();
         let _in_flight = OnDrop(move || gauge.dec());
+        if let Some(rate) = &self.rate
+            && route != Route::Clicks
+            && !rate.admits(call.address)
+        {
+            self.metrics.overload.with_label_values(&["rate"]).inc();
+            let message = "Too many requests from this address; try again later".to_owned();
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            if route == Route::Postback {
+                return self
+                    .refuse(call, &request, status, "rate_limited", message)
+                    .await;
+            }
+            return Answer::error(status, "rate_limited", &message);
+        }
         match (route, request.method()) {
             (Route::Postback, &Method::GET | &Method::POST) => {
                 let answer = self.postback(call, request).await;
@@ -287,6 +317,22 @@ impl Ingress {
         }
     }
 
+    /// Over a limit: it is turned down before anything is done for it.
+    fn overloaded(&self, limit: &'static str) -> Answer {
+        self.metrics.overload.with_label_values(&[limit]).inc();
+        Answer::unavailable()
+    }
+
+    /// Room for as much as the body may become; none is needed where there is none.
+    fn room_for(&self, body: &Incoming) -> Option<SemaphorePermit<'_>> {
+        let most = self.config.max_body;
+        let upper = body.size_hint().upper().map_or(most, |upper| {
+            usize::try_from(upper).map_or(most, |upper| upper.min(most))
+        });
+        let room = u32::try_from(kib(upper)).unwrap_or(u32::MAX);
+        self.room.try_acquire_many(room).ok()
+    }
+
     fn finish(&self, request_id: RequestId, route: &str, answer: Answer) -> Response<Full<Bytes>> {
         self.metrics
             .requests
@@ -301,7 +347,9 @@ impl Ingress {
         if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {
             headers.insert(REQUEST_ID, id);
         }
-        if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+        if answer.status == StatusCode::SERVICE_UNAVAILABLE
+            || answer.status == StatusCode::TOO_MANY_REQUESTS
+        {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

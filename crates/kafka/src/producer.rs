@@ -32,6 +32,9 @@ pub struct ProducerOptions {
     pub queue_messages: u32,
 }
 
+/// Of what waits for its acknowledgement.
+const QUEUE_KBYTES: u32 = 128 * 1024;
+
 /// A record to publish.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
@@ -184,7 +187,8 @@ impl Producer {
             .set(
                 "queue.buffering.max.messages",
                 options.queue_messages.to_string(),
-            );
+            )
+            .set("queue.buffering.max.kbytes", QUEUE_KBYTES.to_string());
         Ok(Self {
             shared: Arc::new(Shared {
                 current: RwLock::new(Client::new(&config)?),

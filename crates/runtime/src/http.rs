@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use serde::Serialize;
@@ -62,6 +62,8 @@ pub enum Refusal {
     },
     /// The handler panicked; the panic is in the log.
     Panic,
+    /// All connections are taken.
+    Busy,
 }
 
 impl Refusal {
@@ -71,6 +73,7 @@ impl Refusal {
             Self::UriTooLong { .. } => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -80,7 +83,7 @@ impl Refusal {
             Self::BadRequest => "bad_request",
             Self::UriTooLong { .. } => "uri_too_long",
             Self::HeadersTooLarge { .. } => "headers_too_large",
-            Self::Panic => "internal_error",
+            Self::Panic | Self::Busy => "internal_error",
         }
     }
 
@@ -92,20 +95,26 @@ impl Refusal {
             Self::HeadersTooLarge { bytes, headers } => {
                 format!("The request has more than {headers} headers or {bytes} bytes of them")
             }
-            Self::Panic => "Unexpected server error".to_owned(),
+            Self::Panic | Self::Busy => "Unexpected server error".to_owned(),
         }
     }
 
     pub fn response(self) -> Response<Full<Bytes>> {
-        json(self.status(), error_body(self.code(), &self.message()))
+        let mut response = json(self.status(), error_body(self.code(), &self.message()));
+        if self == Self::Busy {
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 }
 
 /// What a server allows. Everything a caller can make grow has a limit here.
 #[derive(Debug, Clone)]
 pub struct HttpLimits {
-    /// Connections at a time. When all are taken the server stops accepting;
-    /// further callers wait in the system's queue.
+    /// Connections at a time. When all are taken, a further one is told so
+    /// ([`Refusal::Busy`]) and closed; an eighth of them at a time, and who
+    /// comes then waits in the system's queue.
     pub max_connections: usize,
     /// From the first byte of a request's head to its last.
     pub header_timeout: Duration,
@@ -153,7 +162,7 @@ impl HttpMetrics {
             accepted: counters("http_connections_total", "Accepted connections.")?,
             full: counters(
                 "http_connections_full_total",
-                "Times that accepting stopped because all connections were taken.",
+                "Connections that were answered 503 because all were taken.",
             )?,
             accept_errors: counters(
                 "http_accept_errors_total",

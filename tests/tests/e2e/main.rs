@@ -20,6 +20,7 @@ mod ledger;
 mod log;
 mod observability;
 mod outages;
+mod overload;
 mod places;
 mod positions;
 mod readme;

@@ -339,7 +339,8 @@ impl Turn<'_> {
                 .get(&postback.clickid)
                 .copied()
                 .unwrap_or(0);
-        if here >= self.limits.unmatched_per_click
+        if !postback.may_wait
+            || here >= self.limits.unmatched_per_click
             || self.state.unmatched >= self.limits.unmatched_per_partition
         {
             self.out.unmatched_dropped += 1;

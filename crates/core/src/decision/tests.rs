@@ -342,6 +342,10 @@ fn what_waits_is_limited_per_click_and_per_partition() {
         );
         store.batch(&[], &[postback(8, "d", "1", None)]);
         assert_eq!(store.log[7].reason, Some(kept), "there is room again");
+        let mut guessed = postback(9, "e", "1", None);
+        guessed.may_wait = false;
+        store.batch(&[], &[guessed]);
+        assert_eq!(store.log[8].reason, Some(full), "whatever room there is");
     }
 }
 

@@ -68,8 +68,24 @@ pub struct Postback {
     /// What the caller should look at although the postback was taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
+    /// Whether it may wait for its click: not where its caller has named too many clicks that nobody
+    /// knows.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub may_wait: bool,
     /// For the log.
     pub origin: Origin,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_true(flag: &bool) -> bool {
+    *flag
 }
 
 impl Postback {
@@ -96,6 +112,7 @@ impl Postback {
             status: fields.status,
             signature: fields.signature,
             warnings: fields.warnings,
+            may_wait: true,
             origin,
         }
     }

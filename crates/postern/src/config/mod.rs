@@ -16,6 +16,7 @@ use postern_runtime::settings::{self, Secret};
 use postern_runtime::telemetry::LogFormat;
 use postern_store::StoreOptions;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -225,6 +226,10 @@ fn ingress(raw: &raw::Raw) -> anyhow::Result<IngressConfig> {
             .contains(&raw.clicks.redirect_timeout.0),
         "clicks.redirect_timeout: must be from 10ms to 10s"
     );
+    ensure!(
+        raw.http.max_queued_bytes.bytes() >= raw.http.max_body.bytes(),
+        "http.max_queued_bytes: must not be below http.max_body"
+    );
     let clicks_token = secret(
         raw.clicks.token.as_ref(),
         raw.clicks.token_file.as_deref(),
@@ -256,8 +261,11 @@ fn ingress(raw: &raw::Raw) -> anyhow::Result<IngressConfig> {
         clicks_token,
         redirect_timeout: raw.clicks.redirect_timeout.0,
         max_in_flight: raw.http.max_in_flight,
+        max_queued_bytes: raw.http.max_queued_bytes.as_usize(),
+        rate_per_address: NonZeroU32::new(raw.http.rate_per_address),
         max_body: raw.http.max_body.as_usize(),
         body_timeout: raw.http.body_timeout.0,
+        unmatched_per_address: raw.unmatched.per_address,
         refusals_per_address: raw.refusals.per_address,
         refusals_total: raw.refusals.total,
     })

@@ -57,7 +57,9 @@ section!(Http {
     trusted_proxies: Vec<String> = Vec::new(),
     max_connections: usize = 10_000,
     max_in_flight: usize = 10_000,
-    max_body: Size = Size(1024 * 1024),
+    max_queued_bytes: Size = Size::mib(64),
+    rate_per_address: u32 = 0,
+    max_body: Size = Size::mib(1),
     header_timeout: Span = seconds(10),
     body_timeout: Span = seconds(10),
     idle_timeout: Span = seconds(75),
@@ -142,6 +144,7 @@ section!(Reports {
 });
 
 section!(Unmatched {
+    per_address: u32 = 6000,
     per_click: usize = 16,
     per_partition: i64 = 100_000,
 });

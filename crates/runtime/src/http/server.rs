@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Uri};
@@ -29,6 +30,9 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Least time between two log lines about the same trouble.
 const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// Longest life of a connection that is one too many.
+const TURNED_AWAY_WITHIN: Duration = Duration::from_secs(2);
 
 /// hyper's lower bound of its buffer.
 const LEAST_BUFFER: usize = 8192;
@@ -53,20 +57,11 @@ pub async fn serve<S: Handler>(
     let mut full_log = Pace::default();
     let mut error_log = Pace::default();
     loop {
-        if server.permits.available_permits() == 0 {
-            server.count(|m| m.full.inc());
-            if full_log.due() {
-                warn!(
-                    connections = server.limits.max_connections,
-                    "all connections are taken, not accepting"
-                );
-            }
-        }
         // Shutdown comes first, so that a busy listener can't put it off.
-        let permit = tokio::select! {
+        let door = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            permit = Arc::clone(&server.permits).acquire_owned() => match permit {
+            permit = Arc::clone(&server.doors).acquire_owned() => match permit {
                 Ok(permit) => permit,
                 // The semaphore is never closed.
                 Err(_) => break,
@@ -81,9 +76,22 @@ pub async fn serve<S: Handler>(
         match accepted {
             Ok((stream, peer)) => {
                 server.count(|m| m.accepted.inc());
-                let server = Arc::clone(&server);
                 let shutdown = shutdown.clone();
-                connections.spawn(server.connection(stream, peer, permit, shutdown));
+                if let Ok(permit) = Arc::clone(&server.permits).try_acquire_owned() {
+                    let server = Arc::clone(&server);
+                    connections.spawn(server.connection(stream, peer, permit, shutdown));
+                } else {
+                    server.count(|m| m.full.inc());
+                    if full_log.due() {
+                        let connections = server.limits.max_connections;
+                        warn!(
+                            connections,
+                            "all connections are taken, refusing further ones"
+                        );
+                    }
+                    let server = Arc::clone(&server);
+                    connections.spawn(server.turn_away(stream, peer, door, shutdown));
+                }
             }
             Err(error) if concerns_one_connection(&error) => {
                 server.count(|m| m.accept_errors.inc());
@@ -134,6 +142,8 @@ struct Server<S> {
     limits: HttpLimits,
     service: Arc<S>,
     permits: Arc<Semaphore>,
+    /// Beside them: who has just come, or is being turned away.
+    doors: Arc<Semaphore>,
     rules: Arc<Rules>,
     http: http1::Builder,
 }
@@ -159,6 +169,7 @@ impl<S: Handler> Server<S> {
         }
         Arc::new(Self {
             permits: Arc::new(Semaphore::new(limits.max_connections)),
+            doors: Arc::new(Semaphore::new(limits.max_connections.div_ceil(8))),
             rules: Arc::new(rules(&limits, Arc::clone(&service))),
             http,
             limits,
@@ -180,6 +191,39 @@ impl<S: Handler> Server<S> {
         shutdown: CancellationToken,
     ) {
         let _open = Open::new(&self.limits, permit);
+        self.converse(stream, peer, shutdown, |request| self.answer(request, peer))
+            .await;
+    }
+
+    /// Answers the first request of a connection that is one too many.
+    async fn turn_away(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        _door: OwnedSemaphorePermit,
+        shutdown: CancellationToken,
+    ) {
+        let refuse = |_: Request<Incoming>| async {
+            let mut response = self.service.refuse(Refusal::Busy);
+            let headers = response.headers_mut();
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            response.map(Outgoing::from)
+        };
+        let refused = self.converse(stream, peer, shutdown, refuse);
+        // Who says nothing is not waited for as long as others are.
+        let _ = tokio::time::timeout(TURNED_AWAY_WITHIN, refused).await;
+    }
+
+    async fn converse<F, Fut>(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        shutdown: CancellationToken,
+        answer: F,
+    ) where
+        F: Fn(Request<Incoming>) -> Fut,
+        Fut: Future<Output = Response<Outgoing>>,
+    {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "connection was gone at once");
             return;
@@ -187,11 +231,10 @@ impl<S: Handler> Server<S> {
         let phase = Arc::new(Phase::default());
         let socket = Socket::new(stream, Arc::clone(&self.rules), Arc::clone(&phase));
         let service = service_fn(|request: Request<Incoming>| {
-            let server = &self;
-            let phase = &phase;
+            let (answer, phase) = (&answer, &phase);
             async move {
                 phase.begin(!request.body().is_end_stream());
-                let response = server.answer(request, peer).await;
+                let response = answer(request).await;
                 phase.end(!response.body().is_whole());
                 Ok::<_, Infallible>(response)
             }

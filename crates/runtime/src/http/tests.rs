@@ -472,7 +472,7 @@ async fn a_caller_that_closes_its_side_is_still_answered() {
 }
 
 #[tokio::test]
-async fn with_all_connections_taken_the_next_one_waits() {
+async fn with_all_connections_taken_the_next_one_is_turned_away() {
     let server = server(HttpLimits {
         max_connections: 2,
         ..HttpLimits::default()
@@ -485,12 +485,21 @@ async fn with_all_connections_taken_the_next_one_waits() {
     }
     let mut third = server.connect().await;
     third.send(get("/c")).await;
-    let early = tokio::time::timeout(Duration::from_millis(100), third.answer()).await;
-    assert!(early.is_err(), "{early:?}");
+    let refused = third.answer().await.unwrap();
+    assert_eq!(refused.status, 503);
+    assert!(refused.head.contains("retry-after: 1"), "{}", refused.head);
+    assert!(third.closed().await);
     assert_eq!(server.metric("connections_open"), 2);
     assert_eq!(server.metric("connections_full_total"), 1);
+    // One who says nothing holds the only place for those who are too many, for a while.
+    let mut silent = server.connect().await;
+    let mut fourth = server.connect().await;
+    fourth.send(get("/d")).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), fourth.answer()).await;
+    assert!(early.is_err(), "{early:?}");
     drop(first);
-    assert_eq!(third.answer().await.unwrap().body["path"], "/c");
+    assert!(silent.closed().await);
+    assert_eq!(fourth.answer().await.unwrap().body["path"], "/d");
 }
 
 #[tokio::test]

@@ -10,10 +10,11 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 usage() {
     cat <<'TEXT'
 usage: kafka.sh fetch
-       kafka.sh start   --dir DIR [--brokers 1|3] [--port P|free …] [--until-exit PID] [--timeout S]
+       kafka.sh start   --dir DIR [--brokers 1|3] [--port P|free …] [--advertise P,…] [--until-exit PID] [--timeout S]
        kafka.sh start   --dir DIR [--broker N]
        kafka.sh stop    --dir DIR [--broker N]
        kafka.sh kill    --dir DIR [--broker N]
+       kafka.sh freeze|continue --dir DIR [--broker N]
        kafka.sh status  --dir DIR
        kafka.sh produce --dir DIR --topic T [--partition N | --partitioner CLASS] [-- ARG…]
        kafka.sh console-consume --dir DIR --topic T [--from-beginning] [--max N] [--partition N]
@@ -23,9 +24,11 @@ usage: kafka.sh fetch
 fetch    resolves the jars with Maven into a cache, once; start does it too
 start    a new cluster (ports are picked where none are given), or what is stopped of the one in DIR, on its
          old ports; waits until the brokers answer and know each other, prints bootstrap=HOST:PORT[,…] and
-         leaves them running; --until-exit kills the cluster once that process has ended
+         leaves them running; --until-exit kills the cluster once that process has ended; --advertise names
+         the loopback ports at which clients find the brokers, where a proxy stands before them
 stop     SIGTERM, SIGKILL after 20 s; all brokers or one
 kill     SIGKILL; all brokers or one
+freeze   SIGSTOP, until continue sends SIGCONT; all brokers or one
 status   a line per broker; fails unless all are running
 produce  sends lines "key<TAB>value" from standard input with Kafka's console producer and Java's default
          partitioner; --partition N sends them with kcat instead, into that partition
@@ -123,13 +126,13 @@ jtool() {
 broker_dir() { printf '%s\n' "$dir/broker-$1"; }
 alive() { running "$dir/broker-$1/pid" "$dir/broker-$1/server.properties"; }
 
-properties() { # N PORT CONTROLLER_PORT VOTERS COUNT
+properties() { # N PORT CONTROLLER_PORT VOTERS COUNT ADVERTISED
     local replicas=$5 isr=$(($5 > 1 ? 2 : 1))
     cat <<TEXT
 process.roles=broker,controller
 node.id=$1
 listeners=PLAINTEXT://127.0.0.1:$2,CONTROLLER://127.0.0.1:$3
-advertised.listeners=PLAINTEXT://127.0.0.1:$2,CONTROLLER://127.0.0.1:$3
+advertised.listeners=PLAINTEXT://127.0.0.1:$6,CONTROLLER://127.0.0.1:$3
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.quorum.voters=$4
@@ -243,7 +246,8 @@ create() {
         b=$(broker_dir "$n")
         rm -rf "$b"
         mkdir -p "$b"
-        properties "$n" "${ports[n - 1]}" "${cports[n - 1]}" "$voters" "$count" >"$b/server.properties"
+        properties "$n" "${ports[n - 1]}" "${cports[n - 1]}" "$voters" "$count" \
+            "${advertised[n - 1]:-${ports[n - 1]}}" >"$b/server.properties"
         jtool kafka.tools.StorageTool format -t "$id" -c "$b/server.properties" >"$b/format.log" 2>&1 &
         pids+=($!)
     done
@@ -312,6 +316,8 @@ cmd_start() {
         count=${brokers:-1}
         [[ $count == 1 || $count == 3 ]] || die "--brokers is 1 or 3"
         ((${#wanted[@]} <= count)) || die "more ports than brokers"
+        ((${#advertised[@]} == 0 || ${#advertised[@]} == count)) || die "--advertise names one port per broker"
+        for PORT in "${advertised[@]}"; do valid_port "$PORT"; done
         for PORT in "${wanted[@]}"; do
             [[ $PORT != free ]] || continue
             valid_port "$PORT"
@@ -348,6 +354,14 @@ end_all() {
             gone_within "$dir/broker-$n/pid" "$dir/broker-$n/server.properties" 10 || die "broker $n can't be killed"
         fi
         rm -f "$dir/broker-$n/pid"
+    done
+}
+
+signal_all() { # SIGNAL
+    local n
+    for n in "${which[@]}"; do
+        alive "$n" || die "broker $n does not run"
+        kill "-$1" "$PID"
     done
 }
 
@@ -424,11 +438,11 @@ command=${1:-}
 [[ $# -gt 0 ]] && shift
 dir='' brokers='' broker='' until_exit='' timeout=90
 topic='' partition='' partitioner='' beginning='' max='' timeout_ms='' full=''
-wanted=() rest=() which=() ports=() count=0 libs='' archive='' jvm=()
+wanted=() advertised=() rest=() which=() ports=() count=0 libs='' archive='' jvm=()
 
 while [[ $# -gt 0 ]]; do
     case $1 in
-        --dir | --brokers | --broker | --port | --until-exit | --timeout | --topic | --partition | --partitioner | --max | --timeout-ms)
+        --dir | --brokers | --broker | --port | --advertise | --until-exit | --timeout | --topic | --partition | --partitioner | --max | --timeout-ms)
             [[ $# -ge 2 ]] || die "$1 needs a value"
             ;;&
         --dir) dir=$2 ;;
@@ -443,6 +457,7 @@ while [[ $# -gt 0 ]]; do
                 shift
             done
             ;;
+        --advertise) IFS=, read -r -a advertised <<<"$2" ;;
         --until-exit) until_exit=$2 ;;
         --timeout) timeout=$2 ;;
         --topic) topic=$2 ;;
@@ -468,6 +483,8 @@ case $command in
     start) cmd_start ;;
     stop) load; end_all TERM ;;
     kill) load; end_all KILL ;;
+    freeze) load; signal_all STOP ;;
+    continue) load; signal_all CONT ;;
     status) cmd_status ;;
     produce) cmd_produce ;;
     console-consume) cmd_consume ;;

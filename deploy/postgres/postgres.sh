@@ -11,6 +11,7 @@ usage() {
 usage: postgres.sh start   --dir DIR [--port P|free] [--until-exit PID]
        postgres.sh stop    --dir DIR
        postgres.sh kill    --dir DIR
+       postgres.sh freeze|continue --dir DIR
        postgres.sh restart --dir DIR
        postgres.sh status  --dir DIR
 
@@ -18,6 +19,7 @@ start    makes a cluster in DIR, or starts the one that is there on its old port
          leaves it running; --until-exit kills it once that process has ended
 stop     ends it cleanly, disconnecting its clients
 kill     SIGKILL to the server and all its processes, as a crash would
+freeze   SIGSTOP to all its processes, until continue sends SIGCONT
 restart  stop and start on the same port
 
 The role postern owns the database postern and needs no password. Commits are flushed to disk, as in
@@ -163,6 +165,15 @@ cmd_kill() {
     done
 }
 
+# signal_all SIGNAL: to the server first, so that it starts nothing meanwhile.
+signal_all() {
+    alive || die "PostgreSQL does not run"
+    kill "-$1" "$PID"
+    local child
+    # shellcheck disable=SC2013 # one line of pids
+    for child in $(cat "/proc/$PID/task/$PID/children"); do kill "-$1" "$child" 2>/dev/null || true; done
+}
+
 command=${1:-}
 [[ $# -gt 0 ]] && shift
 dir='' port=free until_exit='' bin='' as=() from=0
@@ -183,6 +194,8 @@ case $command in
     start) cmd_start ;;
     stop) load; cmd_stop ;;
     kill) load; cmd_kill ;;
+    freeze) load; signal_all STOP ;;
+    continue) load; signal_all CONT ;;
     restart) load; cmd_stop; launch || failed; url ;;
     status)
         load

@@ -28,6 +28,20 @@ pub fn fresh(purpose: &str) -> PathBuf {
     path
 }
 
+/// A new directory on a file system of its own that takes so much; `None` where the system doesn't
+/// let us.
+#[must_use]
+pub fn limited(purpose: &str, bytes: u64) -> Option<PathBuf> {
+    let path = fresh(purpose);
+    let size = format!("size={bytes}");
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+        .arg(&path)
+        .stderr(Stdio::null())
+        .status();
+    mounted.is_ok_and(|status| status.success()).then_some(path)
+}
+
 fn base() -> &'static Path {
     static BASE: OnceLock<PathBuf> = OnceLock::new();
     BASE.get_or_init(|| {
@@ -46,6 +60,7 @@ fn clean_up_after_us(base: &Path) {
         tail --pid="$1" -s 0.2 -f /dev/null
         for dir in "$2"/kafka-*; do [ -e "$dir/cluster" ] && "$3/kafka/kafka.sh" kill --dir "$dir"; done
         for dir in "$2"/postgres-*; do [ -e "$dir/port" ] && "$3/postgres/postgres.sh" kill --dir "$dir"; done
+        for dir in "$2"/*/; do mountpoint -q "$dir" && umount -l "$dir"; done
         [ -n "$4" ] || rm -rf "$2"
     "#;
     Command::new("setsid")

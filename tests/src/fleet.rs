@@ -2,8 +2,10 @@
 //! On the embedded parts all of them are one process.
 
 use crate::process::{FAILPOINTS, Postern, Settings};
+use crate::real::World;
 use crate::stack::{Kind, Stack};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A process of the fleet.
@@ -25,7 +27,16 @@ pub struct Fleet {
 impl Fleet {
     /// Starts it; one at a time on real parts.
     pub async fn start(kind: Kind, settings: &Settings) -> Self {
-        let stack = Stack::alone(kind, settings).await;
+        Self::around(Stack::alone(kind, settings).await).await
+    }
+
+    /// The same on parts that nobody else uses.
+    pub async fn on(world: Arc<World>, settings: &Settings) -> Self {
+        Self::around(Stack::on(world, settings).await).await
+    }
+
+    async fn around(stack: Stack) -> Self {
+        let kind = stack.kind;
         let mut fleet = Self {
             second_ingress: None,
             consumers: Vec::new(),
@@ -106,6 +117,28 @@ impl Fleet {
             process.log().contains("\"told\":\"kill\""),
             "{who:?} didn't die at {place}"
         );
+    }
+
+    /// Starts a process again that is told something else beside.
+    pub async fn start_told(&mut self, who: Who, told: &[(&str, &str)]) {
+        let mut settings = self.stack.settings.clone();
+        settings.extend(crate::process::settings(told));
+        self.process(who).start_again(&settings).await;
+    }
+
+    /// How many consumers there are.
+    #[must_use]
+    pub fn consumers(&self) -> usize {
+        usize::from(self.stack.consumer.is_some()) + self.consumers.len()
+    }
+
+    /// A series, summed over the ingresses.
+    pub async fn ingress_metric(&self, series: &str) -> f64 {
+        let mut sum = 0.0;
+        for ingress in std::iter::once(&self.stack.ingress).chain(&self.second_ingress) {
+            sum += ingress.metric(series).await.unwrap_or(0.0);
+        }
+        sum
     }
 
     /// Waits until all are ready and have the partitions among them.

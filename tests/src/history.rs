@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 pub struct ClickCall {
     pub clickid: String,
     pub campaign_id: i64,
+    /// Which of the ingresses it went to, where that is known.
+    pub ingress: Option<usize>,
     pub began: Instant,
     /// When its acknowledgement was there; `None` where none came.
     pub acknowledged: Option<Instant>,
@@ -164,6 +166,7 @@ impl History {
         &self,
         clickids: impl IntoIterator<Item = &'a String>,
         campaign_id: i64,
+        ingress: Option<usize>,
         began: Instant,
         acknowledged: bool,
     ) {
@@ -171,6 +174,7 @@ impl History {
         let calls = clickids.into_iter().map(|clickid| ClickCall {
             clickid: clickid.clone(),
             campaign_id,
+            ingress,
             began,
             acknowledged,
         });

@@ -12,6 +12,8 @@ pub struct Record {
     pub offset: i64,
     /// `logappend` or `create`.
     pub time_type: String,
+    /// Milliseconds since 1970; below 0 where it isn't told.
+    pub time: i64,
     pub key: String,
     pub headers: Vec<(String, String)>,
     pub value: String,
@@ -90,6 +92,7 @@ fn record(line: &str) -> Record {
         partition: json["partition"].as_i64().unwrap(),
         offset: json["offset"].as_i64().unwrap(),
         time_type: text(&json["tstype"]),
+        time: json["ts"].as_i64().unwrap_or(-1),
         key: text(&json["key"]),
         headers: flat
             .chunks_exact(2)

@@ -17,6 +17,7 @@ pub mod http;
 pub mod kcat;
 pub mod load;
 pub mod process;
+pub mod proxy;
 pub mod real;
 pub mod run;
 pub mod stack;

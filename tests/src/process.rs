@@ -18,8 +18,11 @@ const BINARY: &str = "POSTERN_TEST_BINARY";
 /// What happens at which failpoint, as crates/failpoint reads it.
 pub const FAILPOINTS: &str = "FAILPOINTS";
 
+/// What the system's loader and libraries read, not Postern.
+const FOREIGN: &[&str] = &["LD_PRELOAD", "FAKETIME"];
+
 /// Settings by the name of their environment variable, without the prefix: `HTTP__LISTEN`; and
-/// [`FAILPOINTS`].
+/// [`FAILPOINTS`], and what is meant for the loader.
 pub type Settings = BTreeMap<String, String>;
 
 /// Settings from pairs.
@@ -73,7 +76,7 @@ pub fn equip(command: &mut Command, settings: &Settings) {
     }
     command.env_remove(FAILPOINTS);
     for (name, value) in settings {
-        if name == FAILPOINTS {
+        if name == FAILPOINTS || FOREIGN.iter().any(|foreign| name.starts_with(foreign)) {
             command.env(name, value);
         } else {
             command.env(format!("POSTERN__{name}"), value);
@@ -295,6 +298,16 @@ impl Postern {
         let script = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &script]).status().unwrap();
         assert!(status.success(), "{} could not be signalled", self.name);
+    }
+
+    /// The state that the system has it in: `T` where it is stopped.
+    #[must_use]
+    pub fn state(&self) -> char {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.unwrap_or_default();
+        // Behind the name, which may hold anything.
+        let (_, rest) = stat.rsplit_once(") ").unwrap_or_default();
+        rest.chars().next().unwrap_or('?')
     }
 
     /// SIGKILL, and waits for the end.

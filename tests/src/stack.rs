@@ -77,6 +77,11 @@ impl Stack {
         }
     }
 
+    /// A stack on parts that nobody else uses; they end with the scenario, not with the stack.
+    pub async fn on(world: Arc<World>, extra: &Settings) -> Self {
+        Self::real(world, extra, None).await
+    }
+
     async fn embedded(extra: &Settings) -> Self {
         let mut all = settings(&[
             ("CLICKS__TOKEN", TOKEN),

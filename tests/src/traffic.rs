@@ -55,10 +55,17 @@ pub fn campaigns(turn: usize) -> String {
 /// Numbers of the campaigns that ask for something.
 const ASKING: [i64; 4] = [5, 6, 7, 8];
 
+/// Longest wait of a caller: more than an ingress takes for any answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an ingress that gave no answer is left alone, as load balancers do it.
+const LEFT_ALONE: Duration = Duration::from_secs(2);
+
 /// A caller: one kept-alive connection to each ingress.
 pub struct Caller {
     ingresses: Vec<SocketAddr>,
     connections: Vec<Option<Connection>>,
+    /// When each of them failed to answer last.
+    failed: Vec<Option<Instant>>,
     history: History,
 }
 
@@ -69,6 +76,7 @@ impl Caller {
         Self {
             ingresses: ingresses.to_vec(),
             connections: ingresses.iter().map(|_| None).collect(),
+            failed: vec![None; ingresses.len()],
             history: history.clone(),
         }
     }
@@ -103,14 +111,19 @@ impl Caller {
         let answer = self.request(ingress, "POST", "/v1/clicks", body).await;
         let acknowledged = answer.is_ok_and(|answer| answer.status == 200);
         self.history
-            .clicks(clickids, campaign_id, began, acknowledged);
+            .clicks(clickids, campaign_id, Some(ingress), began, acknowledged);
         acknowledged
     }
 
     /// Connects where there is no connection; gives the ingress that was reached.
     async fn connect(&mut self, first: usize) -> Option<usize> {
-        for step in 0..self.ingresses.len() {
-            let number = (first + step) % self.ingresses.len();
+        let alone = |failed: &Option<Instant>| failed.is_some_and(|at| at.elapsed() < LEFT_ALONE);
+        let count = self.ingresses.len();
+        let (mut order, last): (Vec<_>, Vec<_>) = (0..count)
+            .map(|step| (first + step) % count)
+            .partition(|number| !alone(&self.failed[*number]));
+        order.extend(last);
+        for number in order {
             if self.connections[number].is_none() {
                 self.connections[number] = Connection::open(self.ingresses[number]).await.ok();
             }
@@ -136,7 +149,14 @@ impl Caller {
             None => &[],
         };
         let mut connection = self.connections[ingress].take().expect("connected");
-        let answer = connection.request(method, target, headers, body).await?;
+        let request = connection.request(method, target, headers, body);
+        let answer = tokio::time::timeout(PATIENCE, request)
+            .await
+            .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        if answer.is_err() {
+            self.failed[ingress] = Some(Instant::now());
+        }
+        let answer = answer?;
         if answer.header("connection") != Some("close") {
             self.connections[ingress] = Some(connection);
         }

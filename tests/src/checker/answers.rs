@@ -9,7 +9,7 @@ use super::said::{AnswerKind, Claim, Said};
 use crate::history::{PostbackCall, Recorded, Reply, Sent};
 use crate::http::Answer;
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 /// A call with its answer understood, once for all rules; none where none came.
 pub(super) type Understood<'a> = (&'a PostbackCall, Option<Said>);
@@ -27,17 +27,18 @@ pub(super) fn answers(
     index: &Index<'_>,
     report: &mut Report,
 ) {
-    let mut acknowledged: HashMap<&str, Instant> = HashMap::new();
+    let mut acknowledged: HashMap<&str, Vec<(Instant, Option<usize>)>> = HashMap::new();
     for click in &recorded.clicks {
         if let Some(at) = click.acknowledged {
-            let first = acknowledged.entry(&click.clickid).or_insert(at);
-            *first = at.min(*first);
+            let all = acknowledged.entry(&click.clickid).or_default();
+            all.push((at, click.ingress));
         }
     }
     let mut turn = Turn {
         index,
         report,
         acknowledged,
+        clock: (Instant::now(), SystemTime::now()),
         standard: HashMap::new(),
         seen: HashSet::new(),
     };
@@ -48,11 +49,16 @@ pub(super) fn answers(
     }
 }
 
+/// Of a record, after it was appended.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
+
 struct Turn<'a, 'r> {
     index: &'r Index<'a>,
     report: &'r mut Report,
-    /// When each click was first acknowledged.
-    acknowledged: HashMap<&'r str, Instant>,
+    /// When, and by which ingress, each click was acknowledged.
+    acknowledged: HashMap<&'r str, Vec<(Instant, Option<usize>)>>,
+    /// What one clock said when the other did.
+    clock: (Instant, SystemTime),
     /// The request id of the standard answer about each conversion.
     standard: HashMap<&'r str, &'r str>,
     seen: HashSet<&'r str>,
@@ -257,8 +263,13 @@ impl<'r> Turn<'_, 'r> {
             (Some(click), Some(postback)) => click.place.partition != postback.place.partition,
             _ => false,
         };
-        if let Some(at) = self.acknowledged.get(clickid)
-            && *at <= call.began
+        let known = self.acknowledged.get(clickid).into_iter().flatten();
+        let known = known.filter(|(at, ingress)| {
+            // The ingress that took it knows, also while Kafka hasn't got it.
+            *ingress == Some(call.sent.ingress) && *at <= call.began
+                || self.in_kafka(clickid, *at) <= call.began
+        });
+        if let Some((at, _)) = known.min()
             && !misplaced
         {
             let sentence = format!(
@@ -267,6 +278,23 @@ impl<'r> Turn<'_, 'r> {
             );
             self.report
                 .add(Fault::FalseNotFound, &[id, clickid], sentence);
+        }
+    }
+
+    /// Since when Kafka had a click that was acknowledged at `at`: later than that where it was
+    /// spooled.
+    fn in_kafka(&self, clickid: &str, at: Instant) -> Instant {
+        let place = self.index.clicks.get(clickid).map(|click| click.place);
+        let appended = &self.index.evidence.topics.appended;
+        let Some(appended) = place.and_then(|place| appended.get(&place)) else {
+            return at;
+        };
+        let (now, wall) = self.clock;
+        let appended = SystemTime::UNIX_EPOCH + Duration::from_millis(*appended);
+        let ago = wall.duration_since(appended).unwrap_or_default();
+        match now.checked_sub(ago) {
+            Some(appended) if appended > at => appended + ACKNOWLEDGED_WITHIN,
+            _ => at,
         }
     }
 

@@ -191,7 +191,14 @@ fn topics(clicks: &[Record], postbacks: &[Record], conversions: &[Record]) -> To
     let mut topics = Topics::default();
     for record in clicks {
         match records::click(record) {
-            Ok(click) => topics.clicks.push(click),
+            Ok(click) => {
+                if record.time_type == "logappend"
+                    && let Ok(time) = u64::try_from(record.time)
+                {
+                    topics.appended.insert(click.place, time);
+                }
+                topics.clicks.push(click);
+            }
             Err(is_barrier) => topics.unreadable += usize::from(!is_barrier),
         }
     }

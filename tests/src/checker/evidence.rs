@@ -251,6 +251,8 @@ pub struct Store {
 #[derive(Clone, Debug, Default)]
 pub struct Topics {
     pub clicks: Vec<Click>,
+    /// When the broker appended each, where it tells: in milliseconds since 1970, by place.
+    pub appended: BTreeMap<Place, u64>,
     pub postbacks: Vec<Postback>,
     pub events: Vec<Conversion>,
     /// Records that are none of these and no barriers.

@@ -165,7 +165,7 @@ impl Caller {
         let body = Some(lines.as_bytes());
         let answer = request(self.ingress, "POST", "/v1/clicks", &headers, body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        self.history.clicks(clickids, 18, began, true);
+        self.history.clicks(clickids, 18, None, began, true);
     }
 
     async fn postback(&mut self, clickid: &str, revenue: &str, currency: &str) {

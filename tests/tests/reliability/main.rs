@@ -10,8 +10,10 @@
 
 mod click_first;
 mod export;
+mod fault;
 mod faults;
 mod frozen;
+mod outside;
 mod redirect;
 mod rescale;
 mod same_click;
@@ -22,7 +24,7 @@ use postern_tests::history::History;
 use postern_tests::process::Settings;
 use postern_tests::{Kind, real, traffic};
 use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Whether the scenarios run at their full size.
@@ -32,15 +34,20 @@ fn full() -> bool {
 
 /// Runs a scenario on a fleet of its own, when no other one runs.
 fn on_fleet(kind: Kind, settings: &Settings, scenario: impl AsyncFnOnce(&mut Fleet)) {
-    static TURN: Mutex<()> = Mutex::new(());
     if real::missing(kind == Kind::Real).is_some() {
         return;
     }
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     postern_tests::run::plain(async || {
         let mut fleet = Fleet::start(kind, settings).await;
         scenario(&mut fleet).await;
     });
+}
+
+/// Waits until no other scenario runs.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes tests `embedded` and `kafka_postgres` of each scenario, in a module of its name.

@@ -158,7 +158,7 @@ impl Scene {
         self.evidence.topics.clicks.push(click);
         let began = self.now();
         let ids = [&clickid.to_owned()];
-        self.history.clicks(ids, campaign_id, began, true);
+        self.history.clicks(ids, campaign_id, None, began, true);
         let acknowledged = self.now();
         let mut recorded = self.history.recorded();
         recorded.clicks.last_mut().unwrap().acknowledged = Some(acknowledged);

@@ -7,13 +7,15 @@ IGNORE := $(shell test "$(or $(RUST_MINOR),0)" -lt 96 && echo --ignore-rust-vers
 FAILPOINTS := --features postern/failpoints
 SCRIPTS := $(wildcard deploy/*.sh deploy/*/*.sh tests/*/*.sh) .ci/run
 
-.PHONY: help run test reliability mutants lint deny image-check
+.PHONY: help run test reliability soak mutants lint deny image-check
 
 help:
 	@echo 'make run          build, and serve everything in one process, data in ./data'
 	@echo 'make test         all tests; starts Kafka and PostgreSQL itself, unless POSTERN_TEST_KAFKA'
 	@echo '                  (host:port,…) and POSTERN_TEST_POSTGRES (postgres://…) name them'
 	@echo 'make reliability  races, crashes and rebalances at full size, some 30 minutes'
+	@echo 'make soak         what Postern stands on fails for SOAK_MINUTES (60), from SOAK_SEED (1) on;'
+	@echo '                  FAULTS=TEXT takes only those whose names hold it'
 	@echo 'make mutants      breaks each invariant on purpose and shows that a test turns red'
 	@echo 'make lint         formatting, clippy, scripts, and what may be linked'
 	@echo 'make deny         as in lint, and security advisories; needs the network'
@@ -32,6 +34,11 @@ reliability:
 	cargo build --release --locked $(IGNORE) $(FAILPOINTS) --workspace
 	POSTERN_RELIABILITY=full cargo test --release --locked $(IGNORE) -p postern-tests --test reliability $(TEST_ARGS) \
 	    -- --test-threads=1 --nocapture
+
+soak:
+	cargo build --release --locked $(IGNORE) $(FAILPOINTS) --workspace
+	cargo test --release --locked $(IGNORE) -p postern-tests --test reliability outside::soak \
+	    -- --ignored --nocapture
 
 mutants:
 	tests/mutants/run.sh $(MUTANTS)

@@ -18,7 +18,7 @@ parts() {
     cat <<'TEXT'
 build-essential        gcc                            building librdkafka and SQLite
 build-essential        make                           building librdkafka, the make targets
-faketime               /usr/lib/*/faketime/libfaketime.so.1   stepping the clock of a process
+faketime               /usr/lib/*/faketime/libfaketimeMT.so.1   stepping the clock of a process
 util-linux             setpriv                        running PostgreSQL when called as root
 procps                 ps                             looking at processes
 curl                   curl                           running the README's lines

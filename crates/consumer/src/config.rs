@@ -1,5 +1,6 @@
 //! What a consumer is told.
 
+use crate::Retention;
 use postern_core::decision::Limits;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub struct ConsumerConfig {
     pub session_timeout: Duration,
     /// How many postbacks wait for their click.
     pub limits: Limits,
+    /// How long rows are kept.
+    pub retention: Retention,
 }
 
 impl ConsumerConfig {

@@ -11,6 +11,7 @@ mod emit;
 mod metrics;
 mod ownership;
 mod refused;
+mod retention;
 mod rewind;
 mod worker;
 
@@ -18,6 +19,7 @@ pub use config::ConsumerConfig;
 pub use emit::LocalVerdicts;
 pub use metrics::ConsumerMetrics;
 pub use refused::RefusedLogger;
+pub use retention::{Expiry, Retention};
 pub use rewind::{RewindError, rewind};
 pub use worker::{Parts, Status, Worker};
 

@@ -1,7 +1,9 @@
 //! What a consumer measures.
 
 use postern_runtime::metrics::{Metrics, MetricsError};
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{
+    GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
 
 const SECONDS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -30,6 +32,8 @@ pub struct ConsumerMetrics {
     pub(crate) refused_logged: IntCounter,
     pub(crate) observed: IntCounterVec,
     pub(crate) unknown_statuses: IntCounter,
+    pub(crate) expired: IntCounterVec,
+    pub(crate) oldest: GaugeVec,
 }
 
 impl ConsumerMetrics {
@@ -54,6 +58,16 @@ impl ConsumerMetrics {
                 "records_rejected_total",
                 "Records that went to postern.rejects, by reason.",
                 &["reason"],
+            )?,
+            expired: metrics.counters(
+                "expired_rows_total",
+                "Rows removed because they were older than retention allows, by kind.",
+                &["kind"],
+            )?,
+            oldest: metrics.float_gauges(
+                "oldest_row_seconds",
+                "Age of the oldest row after the last removal, by kind.",
+                &["kind"],
             )?,
             unmatched: metrics.gauges(
                 "unmatched_postbacks",

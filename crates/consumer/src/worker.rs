@@ -60,6 +60,7 @@ pub struct Worker {
     pub(crate) careful: usize,
     last_batch: Instant,
     last_report: Instant,
+    pub(crate) last_expiry: Instant,
 }
 
 /// Waits after failures: each twice as long as the one before, from the first to the longest.
@@ -157,6 +158,7 @@ impl Worker {
             careful: 0,
             last_batch: Instant::now(),
             last_report: Instant::now(),
+            last_expiry: Instant::now(),
         })
     }
 
@@ -290,7 +292,7 @@ impl Worker {
         if self.last_report.elapsed() >= REPORT {
             self.report();
         }
-        Ok(())
+        self.expire_unmatched()
     }
 
     /// Whatever is there, up to a batch; waits a moment where nothing is. Gives the first record

@@ -5,6 +5,7 @@
 //! so a consumer that lost its partitions can't commit.
 
 mod error;
+mod expiry;
 mod fence;
 pub mod lite;
 mod migrations;
@@ -20,8 +21,8 @@ mod types;
 pub use error::StoreError;
 pub use open::{StoreOptions, open};
 pub use types::{
-    AccessToken, Advance, Batch, CampaignSink, CampaignVersion, Grant, Logged, LoggedState, Lookup,
-    Migrated, RefusedPostback, RejectsAdvance, Topics,
+    AccessToken, Advance, Batch, CampaignSink, CampaignVersion, Expiring, Grant, Logged,
+    LoggedState, Lookup, Migrated, RefusedPostback, RejectsAdvance, Topics,
 };
 
 use async_trait::async_trait;
@@ -138,6 +139,26 @@ pub trait Store: Send + Sync + 'static {
 
     /// The campaigns whose settings name an advertiser, ascending.
     async fn advertiser_campaigns(&self, advertiser: &str) -> Result<Vec<i64>, StoreError>;
+
+    /// Removes up to `most` rows older than `before`, the oldest first, in one transaction that
+    /// waits for nobody; gives how many.
+    async fn expire(&self, what: Expiring, before: Timestamp, most: i64)
+    -> Result<u64, StoreError>;
+
+    /// The time of the oldest row; `None` where there is none.
+    async fn oldest(&self, what: Expiring) -> Result<Option<Timestamp>, StoreError>;
+
+    /// The longest attribution window of all campaigns, in seconds; 0 where none has one.
+    async fn longest_window(&self) -> Result<i64, StoreError>;
+
+    /// Up to `most` postbacks of a partition that have waited for their click since before
+    /// `before`. They are removed by a commit, which counts them.
+    async fn unmatched_before(
+        &self,
+        partition: i32,
+        before: Timestamp,
+        most: i64,
+    ) -> Result<Vec<RequestId>, StoreError>;
 
     /// A page of conversions, the newest first; with `history`, what was said of their statuses.
     ///

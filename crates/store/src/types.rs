@@ -17,6 +17,15 @@ pub struct Migrated {
     pub name: &'static str,
 }
 
+/// Rows that go when they are old enough.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Expiring {
+    /// Clicks, by the time of the click.
+    Clicks,
+    /// The postback log with its later steps, by the time at which a postback was received.
+    Log,
+}
+
 /// The topics that a store belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topics {

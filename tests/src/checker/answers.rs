@@ -155,7 +155,10 @@ impl<'r> Turn<'_, 'r> {
             AnswerKind::Updated => last == "updated",
             AnswerKind::ClickExpired => last == "click_expired",
             AnswerKind::Forbidden => last == "forbidden",
-            AnswerKind::ClickNotFound => row.first.outcome == "click_not_found",
+            AnswerKind::ClickNotFound => {
+                row.first.outcome == "click_not_found"
+                    || self.index.evidence.refilled && row.first.outcome != "refused"
+            }
             _ => row.first.outcome != "refused",
         };
         if !agrees {

@@ -108,6 +108,7 @@ impl Evidence {
             store,
             topics: topics(&clicks, &postbacks, &kcat::read(broker, CONVERSIONS)),
             unsettled,
+            refilled: false,
             ..Self::default()
         };
         evidence.statuses = statuses(installation.reports, asked(history, options.sample)).await;

@@ -279,4 +279,7 @@ pub struct Evidence {
     pub statuses: BTreeMap<String, Told>,
     /// What didn't come to rest, in a sentence each.
     pub unsettled: Vec<String>,
+    /// The store lost its newest rows and was filled again from the topics: a postback that had been
+    /// told `click_not_found` may have met its click at once then.
+    pub refilled: bool,
 }

@@ -26,6 +26,7 @@ mod positions;
 mod readme;
 mod redirect;
 mod restart;
+mod retention;
 mod shutdown;
 mod spool;
 mod status;

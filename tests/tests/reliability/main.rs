@@ -77,11 +77,18 @@ fn set_campaigns(fleet: &Fleet, turn: usize) {
 
 /// Waits until everything is at rest, checks the history, and says what was seen.
 async fn check(fleet: &Fleet, name: &str, history: &History) {
+    check_filled(fleet, name, history, false).await;
+}
+
+/// The same where the store may have been filled again.
+async fn check_filled(fleet: &Fleet, name: &str, history: &History, refilled: bool) {
     let options = Options {
         patience: Duration::from_secs(120),
         sample: 500,
     };
-    let evidence = Evidence::collect(&Installation::from(&fleet.stack), history, &options).await;
+    let installation = Installation::from(&fleet.stack);
+    let mut evidence = Evidence::collect(&installation, history, &options).await;
+    evidence.refilled = refilled;
     let report = checker::check(history, &evidence);
     say(&format!(
         "{name}, {:?}: {}\n    {report}",

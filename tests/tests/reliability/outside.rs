@@ -2,7 +2,7 @@
 //! once, alone, and some of them two at a time; in the long form (`make soak`) again and again.
 
 use crate::fault::{ALL, Begun, Fault};
-use crate::{check, say, set_campaigns, turn};
+use crate::{check, check_filled, say, set_campaigns, turn};
 use postern_tests::fleet::Fleet;
 use postern_tests::history::{History, Reply};
 use postern_tests::process::settings;
@@ -271,7 +271,7 @@ async fn store_of_earlier(size: &Size, table: &mut Table) {
     let seen = Seen::of(&history, from, to, evidence);
     add(table, "PostgreSQL restored from a backup", seen);
     traffic.finish().await;
-    check(&fleet, "a store of earlier", &history).await;
+    check_filled(&fleet, "a store of earlier", &history, true).await;
     drop(fleet);
     world.end();
 }

@@ -5,12 +5,13 @@ mod raw;
 
 use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
+use postern_consumer::Retention;
 use postern_core::campaign;
 use postern_core::decision::Limits;
 use postern_core::request::Rules;
 use postern_core::status::StatusWords;
 use postern_ingress::{AnswerMode, IngressConfig};
-use postern_kafka::{ClientOptions, Connection, Options, Retention, TopicPlan};
+use postern_kafka::{ClientOptions, Connection, Options, TopicPlan};
 use postern_runtime::http::HttpLimits;
 use postern_runtime::settings::{self, Secret};
 use postern_runtime::telemetry::LogFormat;
@@ -112,6 +113,7 @@ pub struct Consumer {
     pub max_batch: usize,
     pub session_timeout: Duration,
     pub limits: Limits,
+    pub retention: Retention,
 }
 
 impl Settings {
@@ -333,7 +335,7 @@ fn kafka(raw: &raw::Raw, role: Role) -> anyhow::Result<Kafka> {
                 "kafka.verdict_partitions",
             )?,
             replication: if single { 1 } else { 3 },
-            retention: Retention {
+            retention: postern_kafka::Retention {
                 clicks: raw.kafka.clicks_retention.0,
                 postbacks: raw.kafka.postbacks_retention.0,
                 conversions: raw.kafka.conversions_retention.0,
@@ -396,7 +398,33 @@ fn consumer(raw: &raw::Raw) -> anyhow::Result<Consumer> {
             unmatched_per_click: raw.unmatched.per_click,
             unmatched_per_partition: raw.unmatched.per_partition,
         },
+        retention: retention(raw)?,
     })
+}
+
+fn retention(raw: &raw::Raw) -> anyhow::Result<Retention> {
+    const LEAST: Duration = Duration::from_secs(60 * 60);
+    let retention = Retention {
+        clicks: raw.retention.clicks.0,
+        log: raw.retention.log.0,
+        unmatched: raw.retention.unmatched.0,
+    };
+    for (key, kept) in [
+        ("clicks", retention.clicks),
+        ("unmatched", retention.unmatched),
+    ] {
+        ensure!(kept >= LEAST, "retention.{key}: must be at least 1h");
+    }
+    ensure!(
+        retention.log >= raw.kafka.postbacks_retention.0,
+        "retention.log: must not be shorter than kafka.postbacks_retention: a postback that is read \
+         again is known by its row in the log"
+    );
+    ensure!(
+        retention.unmatched <= retention.log,
+        "retention.unmatched: must not be longer than retention.log"
+    );
+    Ok(retention)
 }
 
 /// A secret from its key or its `_file` key, not from both.

@@ -46,6 +46,7 @@ section!(Raw {
     consumer: Consumer = Consumer::default(),
     reports: Reports = Reports::default(),
     unmatched: Unmatched = Unmatched::default(),
+    retention: Retention = Retention::default(),
     spool: Spool = Spool::default(),
     broker: Broker = Broker::default(),
     shutdown: Shutdown = Shutdown::default(),
@@ -147,6 +148,12 @@ section!(Unmatched {
     per_address: u32 = 6000,
     per_click: usize = 16,
     per_partition: i64 = 100_000,
+});
+
+section!(Retention {
+    clicks: Span = days(45),
+    log: Span = days(90),
+    unmatched: Span = days(7),
 });
 
 section!(Spool {

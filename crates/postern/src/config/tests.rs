@@ -138,6 +138,26 @@ fn standalone_brings_its_own_kafka_and_store() {
 }
 
 #[test]
+fn what_is_kept_is_kept_long_enough() {
+    let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
+    let kept = checked("[store]\nurl = \"sqlite:x\"", Role::Consumer).unwrap();
+    let kept = kept.consumer.retention;
+    assert_eq!(
+        [kept.clicks, kept.log, kept.unmatched],
+        [days(45), days(90), days(7)]
+    );
+    for (wrong, named) in [
+        ("log = \"13d\"", "kafka.postbacks_retention"),
+        ("unmatched = \"91d\"", "retention.unmatched"),
+        ("clicks = \"1m\"", "retention.clicks"),
+    ] {
+        let toml = format!("[store]\nurl = \"sqlite:x\"\n[retention]\n{wrong}");
+        let message = refused(&toml, Role::Consumer);
+        assert!(message.contains(named), "{message}");
+    }
+}
+
+#[test]
 fn a_spool_has_a_size_worth_having_or_none() {
     let bytes = |toml| checked(toml, Role::Ingress).unwrap().spool_bytes;
     assert_eq!(bytes(""), Some(1024 * 1024 * 1024));

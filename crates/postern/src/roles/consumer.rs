@@ -6,7 +6,7 @@ use crate::roles::reports::publish_campaigns;
 use crate::startup::{App, PATIENCE, prepare_store, prepare_topics, retry, topic_admin};
 use anyhow::Context as _;
 use postern_consumer::{
-    ConsumerConfig, ConsumerMetrics, LocalVerdicts, Parts, RefusedLogger, Status, Worker,
+    ConsumerConfig, ConsumerMetrics, Expiry, LocalVerdicts, Parts, RefusedLogger, Status, Worker,
 };
 use postern_kafka::{
     CLICKS, CONVERSIONS, Connection, KafkaError, Producer, ProducerOptions, REJECTS, TopicAdmin,
@@ -77,6 +77,7 @@ pub fn start(
             max_batch: app.settings.consumer.max_batch,
             session_timeout: app.settings.consumer.session_timeout,
             limits: app.settings.consumer.limits,
+            retention: app.settings.consumer.retention,
         },
     };
     let check = app.health.check("consumer");
@@ -163,6 +164,15 @@ impl Starter {
         } else {
             None
         };
+        let expiry = Expiry::new(
+            self.store.clone(),
+            self.config.retention,
+            self.metrics.clone(),
+        );
+        lifecycle.spawn(Stage::Workers, "retention", |stop| async move {
+            expiry.run(stop).await;
+            Ok(())
+        });
         let logger = RefusedLogger::new(
             &self.config,
             rejects,

@@ -11,6 +11,7 @@
 
 mod campaigns;
 mod error;
+mod expiry;
 mod lane;
 mod migrate;
 mod read;
@@ -23,8 +24,8 @@ use crate::reading::{
     StatisticsRow,
 };
 use crate::{
-    AccessToken, Batch, CampaignSink, CampaignVersion, Logged, Lookup, Migrated, RefusedPostback,
-    RejectsAdvance, Store, StoreError, Topics,
+    AccessToken, Batch, CampaignSink, CampaignVersion, Expiring, Logged, Lookup, Migrated,
+    RefusedPostback, RejectsAdvance, Store, StoreError, Topics,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -237,6 +238,38 @@ impl Store for LiteStore {
         let advertiser = advertiser.to_owned();
         self.reader
             .run(move |session| reading::campaigns_of(session, &advertiser))
+            .await
+    }
+
+    async fn expire(
+        &self,
+        what: Expiring,
+        before: Timestamp,
+        most: i64,
+    ) -> Result<u64, StoreError> {
+        self.writer
+            .run(move |session| expiry::expire(session, what, before, most))
+            .await
+    }
+
+    async fn oldest(&self, what: Expiring) -> Result<Option<Timestamp>, StoreError> {
+        self.reader
+            .run(move |session| expiry::oldest(session, what))
+            .await
+    }
+
+    async fn longest_window(&self) -> Result<i64, StoreError> {
+        self.reader.run(expiry::longest_window).await
+    }
+
+    async fn unmatched_before(
+        &self,
+        partition: i32,
+        before: Timestamp,
+        most: i64,
+    ) -> Result<Vec<RequestId>, StoreError> {
+        self.reader
+            .run(move |session| expiry::unmatched_before(session, partition, before, most))
             .await
     }
 

@@ -7,6 +7,7 @@
 mod campaigns;
 mod connection;
 mod error;
+mod expiry;
 mod migrate;
 mod read;
 mod reading;
@@ -20,8 +21,8 @@ use crate::reading::{
     StatisticsRow,
 };
 use crate::{
-    AccessToken, Batch, CampaignSink, CampaignVersion, Logged, Lookup, Migrated, RefusedPostback,
-    RejectsAdvance, Store, StoreError, Topics,
+    AccessToken, Batch, CampaignSink, CampaignVersion, Expiring, Logged, Lookup, Migrated,
+    RefusedPostback, RejectsAdvance, Store, StoreError, Topics,
 };
 use async_trait::async_trait;
 use connection::{Connections, Lease, Purpose};
@@ -192,6 +193,36 @@ impl Store for PostgresStore {
 
     async fn advertiser_campaigns(&self, advertiser: &str) -> Result<Vec<i64>, StoreError> {
         self.run(async |lease| reading::campaigns_of(lease, advertiser).await)
+            .await
+    }
+
+    async fn expire(
+        &self,
+        what: Expiring,
+        before: Timestamp,
+        most: i64,
+    ) -> Result<u64, StoreError> {
+        self.run(async |lease| expiry::expire(lease, what, before, most).await)
+            .await
+    }
+
+    async fn oldest(&self, what: Expiring) -> Result<Option<Timestamp>, StoreError> {
+        self.run(async |lease| expiry::oldest(lease, what).await)
+            .await
+    }
+
+    async fn longest_window(&self) -> Result<i64, StoreError> {
+        self.run(async |lease| expiry::longest_window(lease).await)
+            .await
+    }
+
+    async fn unmatched_before(
+        &self,
+        partition: i32,
+        before: Timestamp,
+        most: i64,
+    ) -> Result<Vec<RequestId>, StoreError> {
+        self.run(async |lease| expiry::unmatched_before(lease, partition, before, most).await)
             .await
     }
 

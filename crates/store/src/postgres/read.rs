@@ -77,7 +77,7 @@ pub(super) fn get<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, S
     row.try_get(index).map_err(error::of)
 }
 
-fn request_id(row: &Row, index: usize) -> Result<RequestId, StoreError> {
+pub(super) fn request_id(row: &Row, index: usize) -> Result<RequestId, StoreError> {
     get(row, index).map(RequestId::from_uuid)
 }
 

@@ -12,6 +12,7 @@ mod commits;
 #[path = "../../../core/src/decision/tests/domain.rs"]
 mod domain;
 mod engine;
+mod expiry;
 mod histories;
 // Read by the decision's own tests too.
 #[path = "../../../core/src/decision/tests/history.rs"]
@@ -55,6 +56,10 @@ async fn contract(engine: &Engine) {
         atomic::a_failure_anywhere_leaves_nothing,
         atomic::who_waited_compares_what_the_other_left,
         commits::rejects_move_once,
+        expiry::old_rows_go_the_oldest_first,
+        expiry::the_log_takes_its_later_steps_along,
+        expiry::who_waited_too_long_is_named_and_counted,
+        expiry::the_longest_window_counts,
         reading::every_field_comes_back,
         reading::nul_in_text_is_no_passing_error,
         reading::duplicates_echo_the_stored_conversion,

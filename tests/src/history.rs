@@ -236,6 +236,20 @@ impl History {
         nearest(&times, percent)
     }
 
+    /// How long the answers to calls that began between these moments took, sorted.
+    #[must_use]
+    pub fn latencies(&self, from: Instant, to: Instant) -> Vec<Duration> {
+        let recorded = self.recorded();
+        let calls = recorded.postbacks.iter();
+        let mut times: Vec<Duration> = calls
+            .filter(|call| matches!(call.reply, Reply::Answer(_)))
+            .filter(|call| (from..to).contains(&call.began))
+            .map(|call| call.ended - call.began)
+            .collect();
+        times.sort_unstable();
+        times
+    }
+
     /// The longest time in which no 200 came, between the first request and the last answer.
     #[must_use]
     pub fn longest_pause(&self) -> Pause {
@@ -289,7 +303,8 @@ impl History {
     clippy::cast_precision_loss,
     reason = "a rank among at most millions"
 )]
-fn nearest(times: &[Duration], percent: f64) -> Duration {
+#[must_use]
+pub fn nearest(times: &[Duration], percent: f64) -> Duration {
     let rank = (times.len() as f64 * percent / 100.0).ceil() as usize;
     let place = rank.clamp(1, times.len().max(1)) - 1;
     times.get(place).copied().unwrap_or_default()

@@ -40,6 +40,8 @@ pub struct Drain {
     /// Who hears verdicts, where they are waited for.
     pub(crate) answers: Option<Answers>,
     pub(crate) metrics: IngressMetrics,
+    /// By then the client has given a record up, unless it is stuck.
+    pub(crate) longest: Duration,
 }
 
 /// How verdicts of drained postbacks come back.
@@ -97,6 +99,7 @@ impl Drain {
             spool,
             answers: None,
             metrics,
+            longest: Duration::from_secs(60),
         }
     }
 
@@ -265,7 +268,10 @@ impl Drain {
     }
 
     async fn settle(&self, sending: Sending, asked: &mut Vec<Asked>) -> Result<(), PublishError> {
-        match sending.delivery.await {
+        let delivery = tokio::time::timeout(self.longest, sending.delivery)
+            .await
+            .unwrap_or_else(|_| Err(PublishError::Undelivered("never told".to_owned())));
+        match delivery {
             Ok(placed) => {
                 self.outlet.breaker.acknowledged(sending.place);
                 if let (Some(waiting), Some(answers)) = (sending.waiting, &self.answers)

@@ -190,6 +190,7 @@ impl Ingress {
                 timeout: config.answer_timeout,
             }),
             metrics: metrics.clone(),
+            longest: config.answer_timeout + Duration::from_secs(5),
         });
         let watch = DurabilityWatch {
             outlet: outlet.clone(),

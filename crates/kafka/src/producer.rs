@@ -5,6 +5,7 @@ mod tend;
 
 use crate::client::{Connection, millis, refused};
 use crate::error::{KafkaError, PublishError};
+use postern_failpoint::failpoint;
 use progress::Progress;
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
@@ -113,15 +114,25 @@ struct Shared {
 struct Client {
     inner: ThreadedProducer<Reports>,
     progress: Arc<Progress>,
+    /// Not one that came in the place of another.
+    first: bool,
+    #[cfg(feature = "failpoints")]
+    stuck: Arc<Mutex<Vec<Box<oneshot::Sender<Outcome>>>>>,
 }
 
 impl Client {
-    fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
+    fn new(config: &ClientConfig, first: bool) -> Result<Self, KafkaError> {
         let progress = Arc::new(Progress::default());
         let inner = config
             .create_with_context(Reports(progress.clone()))
             .map_err(|error| refused("kafka producer", &error))?;
-        Ok(Self { inner, progress })
+        Ok(Self {
+            inner,
+            progress,
+            first,
+            #[cfg(feature = "failpoints")]
+            stuck: Arc::default(),
+        })
     }
 
     /// Asks the brokers for these topics; for all where none are named.
@@ -191,7 +202,7 @@ impl Producer {
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES.to_string());
         Ok(Self {
             shared: Arc::new(Shared {
-                current: RwLock::new(Client::new(&config)?),
+                current: RwLock::new(Client::new(&config, true)?),
                 config,
                 topics: Mutex::default(),
             }),
@@ -253,6 +264,14 @@ impl Producer {
         // Under the lock: whoever replaces the client has it for himself then.
         let client = self.current();
         client.progress.handed_over();
+        if client.first {
+            // Neither acknowledged nor given up, as long as there is this client.
+            failpoint!("kafka.stuck", |_| {
+                let mut stuck = client.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+                stuck.push(record.delivery_opaque);
+                Ok(Delivery(receiver))
+            });
+        }
         match client.inner.send(record) {
             Ok(()) => Ok(Delivery(receiver)),
             Err((error, _)) => Err(classify(&error)),

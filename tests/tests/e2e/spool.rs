@@ -21,8 +21,12 @@ on_both!(alone &[("FAILPOINTS", super::AWAY)];
     a_disk_that_moved_is_drained,
 );
 on_both!(alone &[("FAILPOINTS", super::AWAY), ("SPOOL__MAX_BYTES", "1MiB")]; a_full_spool_is_told);
+on_both!(alone &[("FAILPOINTS", super::STUCK)]; a_stuck_client_is_replaced);
 on_both!(alone &[("FAILPOINTS", super::AMBIGUOUS)]; a_lost_acknowledgement_makes_no_second_conversion);
 on_both!(alone &[("FAILPOINTS", super::NOWHERE)]; what_is_nowhere_is_not_acknowledged);
+
+/// Kafka's client takes records and never says what became of them, although it is connected.
+const STUCK: &str = "kafka.stuck=return(stuck)";
 
 /// Postbacks that are answered `queued`: their clickids and request ids.
 async fn queue(stack: &Stack, count: usize) -> Vec<(String, String)> {
@@ -245,6 +249,25 @@ async fn a_lost_acknowledgement_makes_no_second_conversion(stack: &mut Stack) {
         let found = list.json()["conversions"].as_array().unwrap().len();
         assert_eq!(found, 1, "{clickid} {request_id}: {list:?}");
     }
+}
+
+/// Nothing is lost with the old client, and nothing counts twice.
+async fn a_stuck_client_is_replaced(stack: &mut Stack) {
+    let queued = queue(stack, 3).await;
+    announce(stack, &queued).await;
+    let replaced = r#"postern_kafka_producer_replaced_total{producer="ingress"}"#;
+    wait::until("the client is replaced", async || {
+        (stack.ingress.metric(replaced).await > Some(0.0)).then_some(())
+    })
+    .await;
+    convert(stack, &queued).await;
+    spool_is_empty(stack).await;
+    wait::until("answers are standard again", async || {
+        let clickid = stack.new_click().await;
+        let answer = stack.postback(&format!("clickid={clickid}")).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
 }
 
 /// Neither Kafka nor the disk has it: nobody is told that it is stored.

@@ -2,9 +2,10 @@
 //! once, alone, and some of them two at a time; in the long form (`make soak`) again and again.
 
 use crate::fault::{ALL, Begun, Fault};
-use crate::{check, check_filled, say, set_campaigns, turn};
+use crate::{check, check_filled, full, say, set_campaigns, turn};
+use postern_tests::checker::AnswerKind;
 use postern_tests::fleet::Fleet;
-use postern_tests::history::{History, Reply};
+use postern_tests::history::{History, Reply, nearest};
 use postern_tests::process::settings;
 use postern_tests::real::{self, World};
 use postern_tests::traffic::Traffic;
@@ -279,6 +280,61 @@ async fn store_of_earlier(size: &Size, table: &mut Table) {
 fn conversions(world: &World) -> u64 {
     let said = world.query("SELECT count(*) FROM conversions");
     said.trim().parse().unwrap()
+}
+
+/// Kafka is away for a minute, at a thousand postbacks a second: callers notice nothing but `queued`.
+#[test]
+fn a_minute_without_kafka() {
+    if real::missing(true).is_some() {
+        return;
+    }
+    let _turn = turn();
+    postern_tests::run::plain(async || {
+        let (size, away) = if full() {
+            let size = Size {
+                callers: 400,
+                rate: 1000,
+                ..LONG
+            };
+            (size, Duration::from_secs(60))
+        } else {
+            (SHORT, Duration::from_secs(8))
+        };
+        let world = Arc::new(World::own());
+        let mut fleet = Fleet::on(world.clone(), &settings(&[])).await;
+        let history = History::new();
+        let traffic = Traffic::start(&fleet.ingresses(), &history, size.callers, size.rate);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        world.kill_kafka();
+        let from = Instant::now();
+        tokio::time::sleep(away).await;
+        let to = Instant::now();
+        world.start_kafka();
+        recover(&mut fleet, &size).await;
+        traffic.finish().await;
+        let soon = from + Duration::from_secs(5);
+        let first = history.latencies(from, soon);
+        let then = history.latencies(soon, to);
+        for (when, times) in [("first 5 s", &first), ("after that", &then)] {
+            say(&format!(
+                "without Kafka, {when}: {} answers, p50 {:.1?}, p99 {:.1?}, max {:.1?}",
+                times.len(),
+                nearest(times, 50.0),
+                nearest(times, 99.0),
+                nearest(times, 100.0),
+            ));
+        }
+        let counts = history.counts();
+        assert_eq!(counts.answered(), counts.total(), "{counts}");
+        assert_eq!(counts.of(AnswerKind::InternalError), 0, "{counts}");
+        if full() {
+            assert!(nearest(&first, 99.0) < Duration::from_millis(2500));
+            assert!(nearest(&then, 99.0) < Duration::from_millis(50));
+        }
+        check(&fleet, "without Kafka", &history).await;
+        drop(fleet);
+        world.end();
+    });
 }
 
 /// The short form: each fault once.

@@ -88,6 +88,9 @@ impl Stack {
             ("CONSUMER__SESSION_TIMEOUT", "6s"),
             // All scenarios have one address.
             ("REPORTS__FAILURES_PER_ADDRESS", "1000000"),
+            // Some scenarios bring rows of long ago.
+            ("RETENTION__CLICKS", LONG),
+            ("RETENTION__LOG", LONG),
             // More than the default, so that partitions are told apart here too.
             ("KAFKA__PARTITIONS", &PARTITIONS.to_string()),
         ]);
@@ -378,6 +381,9 @@ impl Drop for Stack {
 /// Partitions of clicks and postbacks on real parts.
 pub const PARTITIONS: i32 = 4;
 
+/// Longer ago than any scenario's rows.
+const LONG: &str = "20000d";
+
 /// What the roles are told on real parts.
 #[must_use]
 pub fn real_settings(world: &World) -> Settings {
@@ -390,6 +396,8 @@ pub fn real_settings(world: &World) -> Settings {
         ("CLICKS__TOKEN", TOKEN),
         ("CONSUMER__SESSION_TIMEOUT", "6s"),
         ("REPORTS__FAILURES_PER_ADDRESS", "1000000"),
+        ("RETENTION__CLICKS", LONG),
+        ("RETENTION__LOG", LONG),
     ])
 }
 

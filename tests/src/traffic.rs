@@ -338,11 +338,31 @@ fn campaign(number: i64) -> i64 {
     100 + number
 }
 
-/// Numbers that look random and are the same in each run (a linear congruential generator).
-struct Chance(u64);
+/// Numbers that look random and are the same for each seed (a linear congruential generator).
+pub struct Chance(u64);
 
 impl Chance {
-    fn below(&mut self, limit: usize) -> usize {
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// One of many.
+    pub fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+
+    /// All of them in another order.
+    pub fn shuffled<T: Copy>(&mut self, all: &[T]) -> Vec<T> {
+        let mut all = all.to_vec();
+        for index in (1..all.len()).rev() {
+            all.swap(index, self.below(index + 1));
+        }
+        all
+    }
+
+    /// A number below `limit`.
+    pub fn below(&mut self, limit: usize) -> usize {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)

@@ -45,7 +45,7 @@ async fn old_rows_go(stack: &mut Stack) {
     for kind in ["clicks", "log", "unmatched"] {
         let series = format!("postern_expired_rows_total{{kind=\"{kind}\"}}");
         wait::until(&format!("{kind} go"), async || {
-            (stack.consumer_metric(&series).await == 1.0).then_some(())
+            (stack.consumer_metric(&series).await >= 1.0).then_some(())
         })
         .await;
     }
@@ -68,8 +68,8 @@ async fn old_rows_go(stack: &mut Stack) {
     stack.becomes(&waiting[0], "converted").await;
     let status = stack.status(&waiting[1]).await.json();
     assert_eq!(status["outcome"], "click_not_found", "{status}");
-    // None is left, and none is counted.
-    let partitions = Installation::from(&*stack).store.partitions().unwrap();
-    let counted: i64 = partitions.iter().map(|row| row.unmatched).sum();
-    assert_eq!(counted, 0, "{partitions:?}");
+    // As many are counted as there are.
+    let store = Installation::from(&*stack).store.read().unwrap();
+    let counted: i64 = store.partitions.iter().map(|row| row.unmatched).sum();
+    assert_eq!(counted, i64::try_from(store.unmatched.len()).unwrap());
 }

@@ -8,7 +8,7 @@ use postern_tests::fleet::Fleet;
 use postern_tests::history::{History, Reply, nearest};
 use postern_tests::process::settings;
 use postern_tests::real::{self, World};
-use postern_tests::traffic::Traffic;
+use postern_tests::traffic::{Chance, Traffic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -114,6 +114,9 @@ fn add(table: &mut Table, name: &str, seen: Seen) {
 
 /// As Markdown. What was lost, doubled or false is nothing, or nobody came this far.
 fn show(table: &Table) {
+    if table.is_empty() {
+        return;
+    }
     say(
         "| fault | times | sent | acknowledged meanwhile | lost | doubled | false | longest time without an answer | that it bit |",
     );
@@ -171,7 +174,7 @@ async fn round(size: &Size, seed: u64, table: &mut Table, until: Option<Instant>
     set_campaigns(&fleet, 0);
     let traffic = Traffic::start(&fleet.ingresses(), &history, size.callers, size.rate);
     tokio::time::sleep(size.calm).await;
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new(seed);
     let wanted = std::env::var(FAULTS).unwrap_or_default();
     for fault in chance.shuffled(ALL) {
         if !fault.name().contains(&wanted) {
@@ -285,11 +288,7 @@ fn conversions(world: &World) -> u64 {
 /// Kafka is away for a minute, at a thousand postbacks a second: callers notice nothing but `queued`.
 #[test]
 fn a_minute_without_kafka() {
-    if real::missing(true).is_some() {
-        return;
-    }
-    let _turn = turn();
-    postern_tests::run::plain(async || {
+    outside(async |_: &mut Table| {
         let (size, away) = if full() {
             let size = Size {
                 callers: 400,
@@ -337,97 +336,58 @@ fn a_minute_without_kafka() {
     });
 }
 
-/// The short form: each fault once.
-#[test]
-fn each_once() {
+/// Runs something on real parts, when no other scenario runs, and shows what it saw.
+fn outside(scenario: impl AsyncFnOnce(&mut Table)) {
     if real::missing(true).is_some() {
         return;
     }
     let _turn = turn();
     postern_tests::run::plain(async || {
         let mut table = Table::new();
-        round(&SHORT, 1, &mut table, None).await;
+        scenario(&mut table).await;
         show(&table);
     });
+}
+
+/// The short form: each fault once.
+#[test]
+fn each_once() {
+    outside(async |table: &mut Table| round(&SHORT, 1, table, None).await);
 }
 
 #[test]
 fn brokers_of_three() {
-    if real::missing(true).is_some() {
-        return;
-    }
-    let _turn = turn();
-    postern_tests::run::plain(async || {
-        let mut table = Table::new();
-        brokers(&SHORT, &mut table).await;
-        show(&table);
-    });
+    outside(async |table: &mut Table| brokers(&SHORT, table).await);
 }
 
 #[test]
 fn a_store_of_earlier() {
-    if real::missing(true).is_some() {
-        return;
-    }
-    let _turn = turn();
-    postern_tests::run::plain(async || {
-        let mut table = Table::new();
-        store_of_earlier(&SHORT, &mut table).await;
-        show(&table);
-    });
+    outside(async |table: &mut Table| store_of_earlier(&SHORT, table).await);
 }
 
 /// The long form: `make soak`.
 #[test]
 #[ignore = "takes an hour: make soak"]
 fn soak() {
-    assert!(real::missing(true).is_none());
     let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
     let minutes: u64 = number(MINUTES).unwrap_or(60);
-    let seed: u64 = number(SEED).unwrap_or(1);
-    let _turn = turn();
-    postern_tests::run::plain(async || {
+    let first: u64 = number(SEED).unwrap_or(1);
+    outside(async |table: &mut Table| {
         let until = Instant::now() + Duration::from_secs(60 * minutes);
-        let mut table = Table::new();
-        for seed in seed.. {
-            store_of_earlier(&LONG, &mut table).await;
-            brokers(&LONG, &mut table).await;
-            round(&LONG, seed, &mut table, Some(until)).await;
-            show(&table);
+        for seed in first.. {
+            store_of_earlier(&LONG, table).await;
+            brokers(&LONG, table).await;
+            round(&LONG, seed, table, Some(until)).await;
             if Instant::now() >= until {
                 break;
             }
+            show(table);
         }
         let sent: usize = table.values().map(|seen| seen.sent).sum();
         let acknowledged: usize = table.values().map(|seen| seen.acknowledged).sum();
         say(&format!(
-            "soak of {minutes} minutes, first seed {seed}: {sent} sent, {acknowledged} acknowledged \
-             while a fault was active"
+            "soak of {minutes} minutes, first seed {first}: {sent} sent and {acknowledged} \
+             acknowledged while a fault was active"
         ));
     });
-}
-
-/// Numbers that look random and are the same for each seed (a linear congruential generator).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from((self.0 >> 33) % limit as u64).unwrap()
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-
-    fn shuffled<T: Copy>(&mut self, all: &[T]) -> Vec<T> {
-        let mut all = all.to_vec();
-        for index in (1..all.len()).rev() {
-            all.swap(index, self.below(index + 1));
-        }
-        all
-    }
 }

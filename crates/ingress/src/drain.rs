@@ -8,7 +8,7 @@
 
 use crate::breaker::{Breaker, Wait};
 use crate::metrics::IngressMetrics;
-use crate::outlet::{Gate, Outlet, fewer};
+use crate::outlet::{Gate, Outlet};
 use crate::pending::{Pending, Waiting};
 use crate::publish_breaker::Place;
 use crate::spooled::{Spooled, SpooledError, Topic};
@@ -106,12 +106,8 @@ impl Drain {
     /// Drains until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut most = 1;
-        let mut phantom = !self.spool.is_empty();
         while !stop.is_cancelled() {
             if self.spool.is_empty() {
-                if std::mem::take(&mut phantom) {
-                    fewer(&self.outlet.clicks, 1);
-                }
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = self.outlet.spooled.notified() => {}
@@ -158,10 +154,10 @@ impl Drain {
 
     /// Takes up to `most` records out of the spool.
     async fn turn(&self, most: usize) -> Result<(), DrainError> {
-        failpoint!("ingress.undrained", |_| Err(DrainError::NotYet));
         if self.outlet.gate.partitions().is_none() {
             return Err(DrainError::NotYet);
         }
+        failpoint!("ingress.undrained", |_| Err(DrainError::NotYet));
         let spool = self.spool.clone();
         let read = move || spool.read(most, WINDOW_BYTES);
         let entries = tokio::task::spawn_blocking(read)
@@ -293,16 +289,11 @@ impl Drain {
         let taken = window.acknowledged.iter().take_while(|taken| **taken);
         let count = taken.count();
         self.spool.release(&entries[..count]);
-        let mut clicks = 0;
         for spooled in window.records[..count].iter().flatten() {
-            clicks += u64::from(spooled.topic() == Topic::Clicks);
             self.metrics
                 .spool_drained
                 .with_label_values(&[spooled.topic().word()])
                 .inc();
-        }
-        if clicks > 0 {
-            fewer(&self.outlet.clicks, clicks);
         }
     }
 

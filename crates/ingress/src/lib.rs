@@ -22,6 +22,7 @@ mod publish_breaker;
 mod redirect;
 mod refusals;
 mod routes;
+mod slots;
 mod spooled;
 mod verdicts;
 

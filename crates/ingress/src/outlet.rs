@@ -69,8 +69,8 @@ pub(crate) struct Outlet {
     pub(crate) spool: Option<Spool>,
     /// Something was spooled.
     pub(crate) spooled: Arc<Notify>,
-    /// Clicks in the spool.
-    pub(crate) clicks: Arc<AtomicU64>,
+    /// Records in the spool with numbers below this one may be clicks.
+    clicks: Arc<AtomicU64>,
     /// Longest wait for an acknowledgement.
     patience: Duration,
     metrics: IngressMetrics,
@@ -92,16 +92,15 @@ impl Outlet {
         patience: Duration,
         metrics: IngressMetrics,
     ) -> Self {
-        // What an earlier process left may be clicks: the drain takes this one away when it has
-        // seen all of it.
-        let left = spool.as_ref().is_some_and(|spool| !spool.is_empty());
+        // What an earlier process left may be clicks.
+        let left = spool.as_ref().map_or(0, Spool::mark);
         Self {
             breaker: PublishBreaker::new(metrics.publish_breaker_open.clone()),
             producer,
             gate,
             spool,
             spooled: Arc::default(),
-            clicks: Arc::new(AtomicU64::new(u64::from(left))),
+            clicks: Arc::new(AtomicU64::new(left)),
             patience,
             metrics,
         }
@@ -171,8 +170,6 @@ impl Outlet {
         let word = record.topic.word();
         let bytes = spooled::encode(record.topic, record.key, record.value, record.request_id);
         let bytes = bytes.ok_or(SpoolError::Failed("it is no text".to_owned()))?;
-        // Before it is in: a verdict may ask while it is written.
-        let click = (record.topic == Topic::Clicks).then(|| Counted::new(&self.clicks));
         if let Err(error) = spool.append(bytes).await {
             self.metrics
                 .spool_failures
@@ -180,8 +177,8 @@ impl Outlet {
                 .inc();
             return Err(error.into());
         }
-        if let Some(click) = click {
-            click.keep();
+        if record.topic == Topic::Clicks {
+            self.clicks.fetch_max(spool.mark(), Ordering::AcqRel);
         }
         self.metrics.spool_appended.with_label_values(&[word]).inc();
         self.spooled.notify_one();
@@ -226,7 +223,9 @@ impl Outlet {
 
     /// Whether clicks wait in the spool that Kafka doesn't have yet.
     pub(crate) fn holds_clicks(&self) -> bool {
-        self.clicks.load(Ordering::Acquire) > 0
+        let clicks = self.clicks.load(Ordering::Acquire);
+        let spool = self.spool.as_ref();
+        spool.is_some_and(|spool| spool.holds_below(clicks))
     }
 }
 
@@ -266,38 +265,5 @@ fn reason(error: &SpoolError) -> &'static str {
         SpoolError::Busy => "busy",
         SpoolError::TooLarge(_) => "too_large",
         SpoolError::Failed(_) | SpoolError::InUse(_) | SpoolError::Directory { .. } => "disk",
-    }
-}
-
-/// Takes away from a count, which is then 0 at least: a caller who has gone may have left his
-/// record in the spool without being counted.
-pub(crate) fn fewer(count: &AtomicU64, by: u64) {
-    let _ = count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
-        Some(count.saturating_sub(by))
-    });
-}
-
-/// One more, unless it isn't kept.
-struct Counted<'a> {
-    count: &'a AtomicU64,
-    kept: bool,
-}
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicU64) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self { count, kept: false }
-    }
-
-    fn keep(mut self) {
-        self.kept = true;
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        if !self.kept {
-            fewer(self.count, 1);
-        }
     }
 }

@@ -98,7 +98,11 @@ impl Ingress {
     }
 
     async fn publish(&self, postback: &Postback) -> Answer {
-        let deadline = Instant::now() + self.config.answer_timeout;
+        // Before it is decided: the click may get to Kafka after its postback, and out of the spool
+        // before the verdict is here.
+        let held = self.outlet.holds_clicks();
+        let started = Instant::now();
+        let deadline = started + self.config.answer_timeout;
         let request_id = postback.request_id.to_string();
         let reply = match self.config.answer_mode {
             AnswerMode::Verdict => Some(self.reply.header(self.pending.instance())),
@@ -122,7 +126,10 @@ impl Ingress {
         let kept = tokio::select! {
             // A verdict means that the postback was read back from Kafka and committed.
             biased;
-            outcome = waiting.outcome() => return self.decided(&outcome, postback),
+            outcome = waiting.outcome() => {
+                self.slots.hear(started.elapsed());
+                return self.decided(&outcome, postback, held);
+            }
             kept = self.outlet.keep(&record) => kept,
             () = tokio::time::sleep_until(deadline) => Err(NotKept::Slow),
         };
@@ -142,7 +149,8 @@ impl Ingress {
             biased;
             outcome = waiting.outcome() => {
                 wait.verdict();
-                self.decided(&outcome, postback)
+                self.slots.hear(started.elapsed());
+                self.decided(&outcome, postback, held)
             }
             () = tokio::time::sleep_until(deadline) => {
                 wait.missed();
@@ -151,10 +159,10 @@ impl Ingress {
         }
     }
 
-    /// The answer that a verdict makes. While clicks of callers wait in the spool, nobody can say
-    /// that there is no click: the postback is kept, and converts when its click arrives.
-    fn decided(&self, outcome: &Outcome, postback: &Postback) -> Answer {
-        if matches!(outcome, Outcome::ClickNotFound) && self.outlet.holds_clicks() {
+    /// The answer that a verdict makes. Where clicks of callers were `held` in the spool, nobody can
+    /// say that there is no click: the postback is kept, and converts when its click arrives.
+    fn decided(&self, outcome: &Outcome, postback: &Postback, held: bool) -> Answer {
+        if held && matches!(outcome, Outcome::ClickNotFound) {
             return queued(postback);
         }
         decided(outcome, postback)

@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) cursor: u64,
     /// The number of the next record.
     pub(crate) next: u64,
+    /// The number of the last record that was released since the start.
+    pub(crate) released: u64,
     /// Records that weren't released.
     pub(crate) entries: u64,
     /// When the first of them was appended, or one shortly before it.
@@ -267,10 +269,12 @@ impl Spool {
 
     /// Lets `entries`, the first that weren't released, go: somebody else has them.
     pub fn release(&self, entries: &[Entry]) {
-        let Some((segment, offset)) = entries.last().map(|entry| entry.after) else {
+        let Some(last) = entries.last() else {
             return;
         };
+        let (segment, offset) = last.after;
         let mut state = self.shared.lock();
+        state.released = last.sequence;
         while state
             .segments
             .front()
@@ -309,6 +313,19 @@ impl Spool {
             is_half_full: bytes > self.shared.options.max_bytes / 2,
             set_aside: state.set_aside,
         }
+    }
+
+    /// A number above those of all records that are in it.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        self.shared.lock().next
+    }
+
+    /// Whether a record with a number below `mark` is in it.
+    #[must_use]
+    pub fn holds_below(&self, mark: u64) -> bool {
+        let state = self.shared.lock();
+        state.entries > 0 && state.released + 1 < mark
     }
 
     /// Whether nothing is in it.

@@ -330,3 +330,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn it_knows_whether_earlier_ones_are_still_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path()).spool;
+    assert!(!spool.holds_below(spool.mark()));
+    append(&spool, &[b"a", b"b", b"c"]);
+    let mark = spool.mark();
+    append(&spool, &[b"d"]);
+    drop(spool);
+    let spool = open(dir.path()).spool;
+    assert!(spool.holds_below(mark), "also after a restart");
+    spool.release(&spool.read(2, 1000).unwrap());
+    assert!(spool.holds_below(mark));
+    spool.release(&spool.read(1, 1000).unwrap());
+    assert!(!spool.holds_below(mark) && spool.holds_below(spool.mark()));
+    spool.release(&spool.read(1, 1000).unwrap());
+    assert!(!spool.holds_below(spool.mark()));
+}

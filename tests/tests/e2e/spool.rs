@@ -111,14 +111,22 @@ async fn an_acknowledged_one_outlives_the_ingress(stack: &mut Stack) {
 /// A caller whose click was acknowledged isn't told that there is none, although Kafka hasn't got
 /// it yet.
 async fn no_click_is_missing_while_clicks_are_spooled(stack: &mut Stack) {
-    let clickid = unique("spooled");
-    stack.click(&clickid, 18).await;
-    // Postbacks get through to Kafka from now on; the click doesn't.
+    let mut clickid = String::new();
+    for _ in 0..20 {
+        clickid = unique("spooled");
+        stack.click(&clickid, 18).await;
+    }
+    // Postbacks get through to Kafka from now on, and the first of the clicks; the last one doesn't.
     stack.settings.insert(
         "FAILPOINTS".to_owned(),
-        "ingress.undrained=return(away)".to_owned(),
+        "ingress.undrained=3*off->return(away)".to_owned(),
     );
     stack.start_ingress_again().await;
+    wait::until("some clicks are handed on", async || {
+        let drained = r#"postern_spool_drained_total{topic="clicks"}"#;
+        (stack.ingress.metric(drained).await? >= 7.0).then_some(())
+    })
+    .await;
     let answer = stack
         .postback(&format!("clickid={clickid}&revenue=1"))
         .await;

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Offers an ingress on Kafka + PostgreSQL many times what its consumer can do, and tells what those get that are
+# taken, how many are turned away, what the process grows by, and whether anything that was taken is missing.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/.." && pwd)
+# shellcheck source-path=SCRIPTDIR source=../deploy/lib.sh
+. "$root/deploy/lib.sh"
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$here/lib.sh"
+
+usage() {
+    cat <<'TEXT'
+usage: overload.sh
+
+The consumer's batches are made small, so that one machine can offer ten times what it does.
+
+Environment:
+  BATCH         consumer.max_batch                                (16)
+  NORMAL        connections of the normal load                    (16)
+  CONNECTIONS   connections of the overload                       (2000)
+  SECONDS_RUN   how long the overload lasts                       (60)
+  POSTERN       this binary instead of one that is built; then POSTERN_BENCH too
+  TMPDIR        where all data is put, and removed at the end
+TEXT
+}
+
+case ${1:-} in
+    '') ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+esac
+need curl curl
+need wrk wrk
+need psql postgresql-client
+need python3 python3
+
+use_programs
+begin overload
+# shellcheck disable=SC2034 # read by lib.sh
+token=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
+clicks=40000
+
+metrics() { curl -fsS "http://127.0.0.1:$ADMIN/metrics" | grep -v '^#' >"$1"; }
+resident() { awk '/VmRSS/ {print $2}' "/proc/$ingress/status"; }
+
+# load NAME CONNECTIONS SECONDS
+load() {
+    local pid
+    metrics "$dir/before"
+    resident >"$dir/resident"
+    wrk -t1 -c"$2" -d"$3s" --timeout 10s -s "$dir/postbacks.lua" "http://127.0.0.1:$INGRESS" >"$dir/logs/wrk-$1" &
+    pid=$!
+    while kill -0 "$pid" 2>/dev/null; do
+        resident >>"$dir/resident"
+        sleep 1
+    done
+    wait "$pid"
+    metrics "$dir/after"
+    python3 "$here/overload.py" "$1" "$2" "$3" "$dir/before" "$dir/after" "$dir/resident"
+}
+
+start_parts "$dir/postgres"
+export POSTERN__CONSUMER__MAX_BATCH=${BATCH:-16}
+start_roles
+ingress=${pids[-1]}
+for ((from = 0; from < clicks; from += 20000)); do
+    seq "$from" $((from + 19999)) | sed 's/.*/{"clickid":"c&","campaign_id":18}/' |
+        curl -fsS -o /dev/null -H "Authorization: Bearer $token" --data-binary @- "http://127.0.0.1:$INGRESS/v1/clicks"
+done
+stored() { psql -qXAt -c "SELECT count(*) FROM $1" "$url"; }
+until (($(stored clicks) == clicks)); do sleep 0.5; done
+cat >"$dir/postbacks.lua" <<TEXT
+request = function()
+    return wrk.format("GET", "/v1/postback.php?clickid=c" .. math.random(0, $clicks - 1) .. "&revenue=1.5")
+end
+TEXT
+
+printf '| load | connections | offered/s | taken/s | turned away/s | p50 of taken | p99 of taken | resident before | most |\n'
+printf '|---|--:|--:|--:|--:|--:|--:|--:|--:|\n'
+load warm-up "${NORMAL:-16}" 10 >/dev/null
+load normal "${NORMAL:-16}" 20
+load capacity 64 20
+load overload "${CONNECTIONS:-2000}" "${SECONDS_RUN:-60}"
+load 'normal again' "${NORMAL:-16}" 20
+
+# Those whose callers were gone when the load ended may be there besides.
+taken=$(metrics "$dir/after" && python3 "$here/overload.py" taken "$dir/after")
+end=$((SECONDS + 120))
+until (($(stored postback_log) >= taken)); do
+    ((SECONDS < end)) || die "$taken postbacks were taken, and $(stored postback_log) are in the log"
+    sleep 1
+done
+printf '\n%s postbacks were taken; the log has %s.\n' "$taken" "$(stored postback_log)"

@@ -34,8 +34,6 @@ pub struct IngressConfig {
     pub redirect_timeout: Duration,
     /// Most requests that are being answered at one time; more are refused at once.
     pub max_in_flight: usize,
-    /// While no answer takes less, fewer are answered at one time.
-    pub target_latency: Duration,
     /// Bytes of bodies that are being read or answered at one time; more are refused at once.
     pub max_queued_bytes: usize,
     /// Postbacks and redirects per second of one address; `None` for any number.

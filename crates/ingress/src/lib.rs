@@ -22,7 +22,6 @@ mod publish_breaker;
 mod redirect;
 mod refusals;
 mod routes;
-mod slots;
 mod spooled;
 mod verdicts;
 

@@ -16,7 +16,6 @@ pub struct IngressMetrics {
     pub(crate) publish_seconds: Histogram,
     pub(crate) publish_failures: IntCounterVec,
     pub(crate) in_flight: IntGauge,
-    pub(crate) in_flight_limit: IntGauge,
     pub(crate) breaker_open: IntGauge,
     pub(crate) overload: IntCounterVec,
     pub(crate) verdicts_late: IntCounter,
@@ -65,10 +64,6 @@ impl IngressMetrics {
                 &["topic", "reason"],
             )?,
             in_flight: metrics.gauge("requests_in_flight", "Requests that are being answered.")?,
-            in_flight_limit: metrics.gauge(
-                "requests_in_flight_limit",
-                "Requests that are answered at a time; further ones are refused.",
-            )?,
             breaker_open: metrics.gauge(
                 "verdict_breaker_open",
                 "Postbacks partitions whose verdicts have stopped coming, or come late.",

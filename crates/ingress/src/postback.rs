@@ -101,8 +101,7 @@ impl Ingress {
         // Before it is decided: the click may get to Kafka after its postback, and out of the spool
         // before the verdict is here.
         let held = self.outlet.holds_clicks();
-        let started = Instant::now();
-        let deadline = started + self.config.answer_timeout;
+        let deadline = Instant::now() + self.config.answer_timeout;
         let request_id = postback.request_id.to_string();
         let reply = match self.config.answer_mode {
             AnswerMode::Verdict => Some(self.reply.header(self.pending.instance())),
@@ -126,10 +125,7 @@ impl Ingress {
         let kept = tokio::select! {
             // A verdict means that the postback was read back from Kafka and committed.
             biased;
-            outcome = waiting.outcome() => {
-                self.slots.hear(started.elapsed());
-                return self.decided(&outcome, postback, held);
-            }
+            outcome = waiting.outcome() => return self.decided(&outcome, postback, held),
             kept = self.outlet.keep(&record) => kept,
             () = tokio::time::sleep_until(deadline) => Err(NotKept::Slow),
         };
@@ -149,7 +145,6 @@ impl Ingress {
             biased;
             outcome = waiting.outcome() => {
                 wait.verdict();
-                self.slots.hear(started.elapsed());
                 self.decided(&outcome, postback, held)
             }
             () = tokio::time::sleep_until(deadline) => {

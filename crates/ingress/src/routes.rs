@@ -13,7 +13,6 @@ use crate::pending::Pending;
 use crate::per_address::PerAddress;
 use crate::redirect::Left;
 use crate::refusals::Refusals;
-use crate::slots::Slots;
 use crate::verdicts::ReplyAddress;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -152,7 +151,7 @@ pub struct Ingress {
     pub(crate) said: Arc<Occasion>,
     /// Clicks whose visitors have left before they were durable.
     pub(crate) left: Arc<Left>,
-    pub(crate) slots: Slots,
+    slots: Arc<Semaphore>,
     /// Room for bodies, in KiB.
     room: Arc<Semaphore>,
     rate: Option<PerAddress>,
@@ -205,11 +204,7 @@ impl Ingress {
             campaigns,
             refusals: Refusals::new(outlet.clone(), &config, metrics.clone()),
             breaker,
-            slots: Slots::new(
-                config.max_in_flight,
-                config.target_latency,
-                metrics.in_flight_limit.clone(),
-            ),
+            slots: Arc::new(Semaphore::new(config.max_in_flight)),
             room: Arc::new(Semaphore::new(kib(config.max_queued_bytes))),
             guesses: Guesses::new(config.unmatched_per_address),
             rate: config.rate_per_address.map(PerAddress::per_second),
@@ -263,7 +258,7 @@ impl Ingress {
     }
 
     async fn route(&self, route: Route, call: &Call, request: Request<Incoming>) -> Answer {
-        let Some(_slot) = self.slots.take() else {
+        let Ok(_slot) = self.slots.try_acquire() else {
             return self.overloaded("in_flight");
         };
         let Some(_room) = self.room_for(request.body()) else {

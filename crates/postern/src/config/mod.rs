@@ -232,10 +232,6 @@ fn ingress(raw: &raw::Raw) -> anyhow::Result<IngressConfig> {
         raw.http.max_queued_bytes.bytes() >= raw.http.max_body.bytes(),
         "http.max_queued_bytes: must not be below http.max_body"
     );
-    ensure!(
-        raw.http.target_latency.0 >= Duration::from_millis(1),
-        "http.target_latency: must be at least 1ms"
-    );
     let clicks_token = secret(
         raw.clicks.token.as_ref(),
         raw.clicks.token_file.as_deref(),
@@ -267,7 +263,6 @@ fn ingress(raw: &raw::Raw) -> anyhow::Result<IngressConfig> {
         clicks_token,
         redirect_timeout: raw.clicks.redirect_timeout.0,
         max_in_flight: raw.http.max_in_flight,
-        target_latency: raw.http.target_latency.0,
         max_queued_bytes: raw.http.max_queued_bytes.as_usize(),
         rate_per_address: NonZeroU32::new(raw.http.rate_per_address),
         max_body: raw.http.max_body.as_usize(),

@@ -58,7 +58,6 @@ section!(Http {
     trusted_proxies: Vec<String> = Vec::new(),
     max_connections: usize = 10_000,
     max_in_flight: usize = 10_000,
-    target_latency: Span = Span(Duration::from_millis(50)),
     max_queued_bytes: Size = Size::mib(64),
     rate_per_address: u32 = 0,
     max_body: Size = Size::mib(1),

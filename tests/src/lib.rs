@@ -11,11 +11,13 @@
 pub mod checker;
 pub mod directory;
 pub mod fleet;
+pub mod foreign;
 pub mod generated;
 pub mod history;
 pub mod http;
 pub mod kcat;
 pub mod load;
+pub mod pages;
 pub mod process;
 pub mod proxy;
 pub mod real;

@@ -88,7 +88,7 @@ type Job = (Command, SyncSender<std::io::Result<Child>>);
 
 /// Starts a child that the kernel kills when this process has ended. The kernel looks at the
 /// thread that started it, so that is one that lives to the end.
-fn spawn(command: Command) -> Child {
+pub fn spawn(command: Command) -> Child {
     static STARTER: OnceLock<SyncSender<Job>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
         let (sender, jobs) = mpsc::sync_channel::<Job>(16);

@@ -57,8 +57,8 @@ const ASKING: [i64; 4] = [5, 6, 7, 8];
 
 /// Longest wait of a caller: more than an ingress takes for any answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long an ingress that gave no answer is left alone, as load balancers do it.
-const LEFT_ALONE: Duration = Duration::from_secs(2);
+/// How long an ingress that gave no answer is left alone: nginx' `fail_timeout`.
+const LEFT_ALONE: Duration = Duration::from_secs(10);
 
 /// A caller: one kept-alive connection to each ingress.
 pub struct Caller {
@@ -125,7 +125,15 @@ impl Caller {
         order.extend(last);
         for number in order {
             if self.connections[number].is_none() {
-                self.connections[number] = Connection::open(self.ingresses[number]).await.ok();
+                // Where nobody accepts any more, the system itself would wait for minutes.
+                let open = Connection::open(self.ingresses[number]);
+                self.connections[number] = match tokio::time::timeout(PATIENCE, open).await {
+                    Ok(opened) => opened.ok(),
+                    Err(_) => {
+                        self.failed[number] = Some(Instant::now());
+                        None
+                    }
+                };
             }
             if self.connections[number].is_some() {
                 return Some(number);

@@ -3,6 +3,7 @@
 
 use crate::Dropped;
 use crate::batch::{Batch, refused_by_store};
+use crate::campaigns;
 use crate::metrics::ConsumerMetrics;
 use crate::worker::{Unconfirmed, Worker};
 use postern_core::decision::{PartitionState, PlacedClick, UnknownStatus, View, Writes, decide};
@@ -10,7 +11,7 @@ use postern_core::partition;
 use postern_core::record::reject::{Reject, Source};
 use postern_core::record::verdict::Verdict;
 use postern_failpoint::failpoint;
-use postern_kafka::{CLICKS, Record};
+use postern_kafka::{CLICKS, POSTBACKS, Record};
 use postern_runtime::telemetry::chain;
 use postern_store::{Advance, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,6 +77,7 @@ impl Worker {
         let mut advances = Vec::new();
         let mut newer = Vec::new();
         let mut unknown_statuses = Vec::new();
+        let mut appended = Vec::new();
         let mut dropped = 0;
         self.metrics
             .batch_records
@@ -95,6 +97,7 @@ impl Worker {
             next.clicks = part.clicks_next.unwrap_or(next.clicks);
             next.postbacks = part.postbacks_next.unwrap_or(next.postbacks);
             advances.push(Advance { expected, next });
+            appended.push((partition, part.appended));
             writes.append(decided.writes);
             verdicts.extend(decided.verdicts);
             dropped += decided.unmatched_dropped;
@@ -139,6 +142,14 @@ impl Worker {
             Err(error) => return Err(error),
         }
         counted.count(&self.metrics);
+        self.standing.measure(&self.ownership.positions(), &[]);
+        for (partition, [clicks, postbacks]) in appended {
+            for (topic, at) in [(CLICKS, clicks), (POSTBACKS, postbacks)] {
+                if let Some(at) = at {
+                    self.standing.committed(topic, partition, at);
+                }
+            }
+        }
         failpoint!("consumer.committed", |_| Err(Dropped::Stopping));
         self.emitter.verdicts(verdicts, &mut batch.replies);
         failpoint!("consumer.told", |_| Err(Dropped::Stopping));
@@ -171,6 +182,7 @@ struct Counted {
     misplaced: u64,
     dropped: u64,
     observed: BTreeMap<&'static str, u64>,
+    campaigns: campaigns::Counts,
     unknown_statuses: Vec<UnknownStatus>,
 }
 
@@ -183,6 +195,12 @@ impl Counted {
         unknown_statuses: Vec<UnknownStatus>,
     ) -> Self {
         let mut outcomes = BTreeMap::new();
+        let mut campaigns = campaigns::Counts::new();
+        let decided = verdicts.iter().map(|verdict| &verdict.outcome);
+        let later = writes.changes.iter().map(|change| &change.known.outcome);
+        for outcome in decided.chain(later) {
+            campaigns::add(&mut campaigns, outcome);
+        }
         for verdict in verdicts {
             *outcomes.entry(verdict.outcome.word()).or_default() += 1;
         }
@@ -210,6 +228,7 @@ impl Counted {
             misplaced,
             dropped,
             observed,
+            campaigns,
             unknown_statuses,
         }
     }
@@ -221,6 +240,7 @@ impl Counted {
                 .with_label_values(&[outcome])
                 .inc_by(number);
         }
+        metrics.campaigns.count(&self.campaigns);
         metrics.clicks.inc_by(self.clicks);
         metrics.misplaced_clicks.inc_by(self.misplaced);
         metrics.unmatched_dropped.inc_by(self.dropped);

@@ -1,5 +1,6 @@
 //! A batch: records, read and sorted by partition.
 
+use jiff::Timestamp;
 use postern_core::decision::{PlacedClick, PlacedPostback};
 use postern_core::ids::{ClickId, RequestId};
 use postern_core::record::DecodeError;
@@ -19,6 +20,8 @@ pub(crate) struct Part {
     /// The offset after the last record read, of whatever kind it was.
     pub(crate) clicks_next: Option<i64>,
     pub(crate) postbacks_next: Option<i64>,
+    /// When the last of them was appended, of clicks and of postbacks.
+    pub(crate) appended: [Option<Timestamp>; 2],
     /// A later release's record stands here: nothing after it may be read.
     pub(crate) newer: Option<String>,
 }
@@ -73,6 +76,7 @@ impl Batch {
             &mut part.postbacks_next
         };
         *next = Some(record.offset + 1);
+        part.appended[usize::from(record.topic != CLICKS)] = Some(record.appended_at);
         self.records += 1;
     }
 
@@ -84,6 +88,9 @@ impl Batch {
             here.postbacks.append(&mut part.postbacks);
             here.clicks_next = part.clicks_next.or(here.clicks_next);
             here.postbacks_next = part.postbacks_next.or(here.postbacks_next);
+            for (here, later) in here.appended.iter_mut().zip(part.appended) {
+                *here = later.or(*here);
+            }
             here.newer = here.newer.take().or(part.newer);
         }
         self.replies.extend(later.replies);
@@ -102,6 +109,7 @@ impl Batch {
             let taken = Part {
                 clicks: std::mem::take(&mut part.clicks),
                 clicks_next: part.clicks_next.take(),
+                appended: [part.appended[0].take(), None],
                 ..Part::default()
             };
             clicks.records += taken.clicks.len();
@@ -124,8 +132,13 @@ impl Batch {
             if waiting {
                 let arrived = part.clicks.iter().map(|placed| &placed.click.clickid);
                 lookup.arrived.extend(arrived.cloned());
-                let named = part.postbacks.iter().map(|placed| &placed.postback.clickid);
-                lookup.waiting.extend(named.cloned());
+                for placed in &part.postbacks {
+                    let named = placed.postback.clickid.clone();
+                    match placed.postback.replayed {
+                        true => lookup.arrived.push(named),
+                        false => lookup.waiting.push(named),
+                    }
+                }
             }
             for placed in &part.postbacks {
                 lookup.request_ids.push(placed.postback.request_id);

@@ -6,6 +6,7 @@
 mod apply;
 mod barrier;
 mod batch;
+mod campaigns;
 mod config;
 mod emit;
 mod metrics;
@@ -13,6 +14,7 @@ mod ownership;
 mod refused;
 mod retention;
 mod rewind;
+mod standing;
 mod worker;
 
 pub use config::ConsumerConfig;

@@ -1,5 +1,6 @@
 //! What a consumer measures.
 
+use crate::campaigns::Campaigns;
 use postern_runtime::metrics::{Metrics, MetricsError};
 use prometheus::{
     GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -12,16 +13,40 @@ const RECORDS: &[f64] = &[
     1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0,
 ];
 
+const OUTCOMES: [&str; 11] = [
+    "converted",
+    "duplicate",
+    "updated",
+    "click_not_found",
+    "click_expired",
+    "forbidden",
+    "converted_late",
+    "duplicate_late",
+    "updated_late",
+    "click_expired_late",
+    "forbidden_late",
+];
+
+/// What campaigns that only observe would have refused.
+const OBSERVED: [&str; 4] = [
+    "address",
+    "signature_missing",
+    "signature_wrong",
+    "click_expired",
+];
+
 /// The metrics of a consumer.
 #[derive(Clone, Debug)]
 pub struct ConsumerMetrics {
     pub(crate) outcomes: IntCounterVec,
+    pub(crate) campaigns: Campaigns,
     pub(crate) clicks: IntCounter,
     pub(crate) misplaced_clicks: IntCounter,
     pub(crate) rejects: IntCounterVec,
     pub(crate) unmatched: IntGaugeVec,
     pub(crate) unmatched_dropped: IntCounter,
     pub(crate) lag: IntGaugeVec,
+    pub(crate) lag_seconds: GaugeVec,
     pub(crate) batch_records: Histogram,
     pub(crate) batch_seconds: HistogramVec,
     pub(crate) barriers: IntCounter,
@@ -43,26 +68,43 @@ impl ConsumerMetrics {
     ///
     /// A name is registered already.
     pub fn new(metrics: &Metrics) -> Result<Self, MetricsError> {
+        let batch_seconds = metrics.histograms(
+            "batch_seconds",
+            "Time of a batch's phases: reading what is known of it, waiting behind a barrier, committing.",
+            &["phase"],
+            SECONDS,
+        )?;
+        for phase in ["load", "barrier", "commit"] {
+            batch_seconds.with_label_values(&[phase]);
+        }
         Ok(Self {
-            outcomes: metrics.counters(
+            outcomes: metrics.counters_of(
                 "postbacks_decided_total",
-                "Postbacks decided and committed, by outcome.",
+                "Postbacks decided and committed, by outcome; late is what waited for its click.",
                 &["outcome"],
+                OUTCOMES.map(|outcome| [outcome]),
             )?,
+            campaigns: Campaigns::new(metrics.counters(
+                "campaign_postbacks_total",
+                "Postbacks decided and committed, of the campaigns with the most of them; other is all the rest.",
+                &["campaign", "outcome"],
+            )?),
             clicks: metrics.counter("clicks_stored_total", "Clicks stored.")?,
             misplaced_clicks: metrics.counter(
                 "clicks_misplaced_total",
                 "Clicks stored that their producer put into another partition than murmur2 would.",
             )?,
-            rejects: metrics.counters(
+            rejects: metrics.counters_of(
                 "records_rejected_total",
                 "Records that went to postern.rejects, by reason.",
                 &["reason"],
+                [["malformed_record"], ["refused_by_store"], ["click_conflict"]],
             )?,
-            expired: metrics.counters(
+            expired: metrics.counters_of(
                 "expired_rows_total",
                 "Rows removed because they were older than retention allows, by kind.",
                 &["kind"],
+                [["clicks"], ["log"], ["unmatched"]],
             )?,
             oldest: metrics.float_gauges(
                 "oldest_row_seconds",
@@ -83,21 +125,22 @@ impl ConsumerMetrics {
                 "Records between the committed position and the end of the partition.",
                 &["topic", "partition"],
             )?,
-            batch_records: metrics.histogram("batch_records", "Records per batch.", RECORDS)?,
-            batch_seconds: metrics.histograms(
-                "batch_seconds",
-                "Time of a batch's phases.",
-                &["phase"],
-                SECONDS,
+            lag_seconds: metrics.float_gauges(
+                "consumer_lag_seconds",
+                "How far what is committed is behind, in time; 0 where nothing waits.",
+                &["topic", "partition"],
             )?,
+            batch_records: metrics.histogram("batch_records", "Records per batch.", RECORDS)?,
+            batch_seconds,
             barriers: metrics.counter(
                 "barriers_total",
                 "Barriers written before a click was called unknown.",
             )?,
-            dropped: metrics.counters(
+            dropped: metrics.counters_of(
                 "batches_dropped_total",
                 "Batches dropped and read again, by cause.",
                 &["cause"],
+                [["rebalance"], ["stopping"], ["fenced"], ["store"], ["kafka"], ["publish"]],
             )?,
             owned: metrics.gauge("partitions_owned", "Partitions that this process consumes.")?,
             stopped: metrics.gauges(
@@ -113,10 +156,11 @@ impl ConsumerMetrics {
                 "refused_logged_total",
                 "Refused postbacks written into the log.",
             )?,
-            observed: metrics.counters(
+            observed: metrics.counters_of(
                 "postbacks_observed_total",
                 "Postbacks taken that a check of their campaign would have refused, by check.",
                 &["check"],
+                OBSERVED.map(|check| [check]),
             )?,
             unknown_statuses: metrics.counter(
                 "unknown_statuses_total",

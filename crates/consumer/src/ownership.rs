@@ -4,10 +4,10 @@
 //! not read at all, loudly, while the others go on.
 
 use crate::Dropped;
-use crate::worker::Worker;
+use crate::worker::{LOOK, Worker};
 use postern_core::decision::PartitionState;
 use postern_failpoint::failpoint;
-use postern_kafka::{CLICKS, KafkaError, POSTBACKS, Position};
+use postern_kafka::{CLICKS, KafkaError, POSTBACKS, Position, Silence};
 use postern_runtime::telemetry::chain;
 use postern_store::Topics;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,8 @@ pub(crate) struct Ownership {
     pub(crate) stopped: BTreeMap<i32, String>,
     /// Those of them that reading the positions anew can't mend.
     halted: BTreeMap<i32, String>,
+    /// Whether nothing is heard because nothing is there, per topic and partition.
+    silences: BTreeMap<(&'static str, i32), Silence>,
 }
 
 impl Ownership {
@@ -81,10 +83,11 @@ impl Worker {
         self.group.start(&[])?;
         self.clear_held();
         self.ownership.rows.clear();
+        self.ownership.silences.clear();
         self.ownership.stopped = self.ownership.halted.clone();
-        self.metrics.stopped.reset();
+        self.standing.take(self.ownership.assigned.clone());
         for partition in self.ownership.halted.keys() {
-            self.mark_stopped(*partition);
+            self.standing.stopped(*partition, true);
         }
         self.check_topics()?;
         let assigned: Vec<i32> = self.ownership.assigned.iter().copied().collect();
@@ -106,9 +109,8 @@ impl Worker {
             self.publish_missing(partition)?;
         }
         self.group.start(&self.ownership.positions())?;
-        self.metrics
-            .owned
-            .set(i64::try_from(self.ownership.rows.len()).unwrap_or(i64::MAX));
+        self.standing.own(self.ownership.rows.len());
+        self.standing.measure(&self.ownership.positions(), &[]);
         tracing::info!(
             worker = self.name,
             partitions = ?self.ownership.rows.keys().collect::<Vec<_>>(),
@@ -160,6 +162,29 @@ impl Worker {
         Ok(())
     }
 
+    /// Looks whether records pass us by, as they do where a topic was made anew while we read it: the
+    /// positions are read anew then, and say so.
+    pub(crate) fn look_for_silence(&mut self) {
+        for position in self.ownership.positions() {
+            let (topic, partition, next) = (position.topic, position.partition, position.offset);
+            // Where Kafka doesn't answer, nothing can be heard, and others tell of that.
+            let Ok((_, end)) = self.group.watermarks(topic, partition, LOOK) else {
+                return;
+            };
+            let silence = self.ownership.silences.entry((topic, partition));
+            if silence.or_default().is_deafness(next, end) {
+                tracing::warn!(
+                    topic,
+                    partition,
+                    next,
+                    end,
+                    "records pass by unread: the positions are read anew"
+                );
+                self.stale = true;
+            }
+        }
+    }
+
     /// The topics must still be those that the store was filled from: a topic that was made anew
     /// has other offsets, and one that was widened keeps clicks and their postbacks apart.
     fn check_topics(&self) -> Result<(), Dropped> {
@@ -185,20 +210,13 @@ impl Worker {
         self.stop_partition(partition, why);
     }
 
-    fn mark_stopped(&self, partition: i32) {
-        self.metrics
-            .stopped
-            .with_label_values(&[&partition.to_string()])
-            .set(1);
-    }
-
     pub(crate) fn stop_partition(&mut self, partition: i32, why: String) {
         tracing::error!(
             partition,
             why,
             "this partition is not consumed until it is mended"
         );
-        self.mark_stopped(partition);
+        self.standing.stopped(partition, true);
         (self.status)(Err(&why));
         self.ownership.stopped.insert(partition, why);
     }

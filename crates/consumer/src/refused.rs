@@ -59,6 +59,7 @@ impl RefusedLogger {
             connection,
             &GroupOptions {
                 name: format!("refused-{}", config.name),
+                part: "refused".to_owned(),
                 group: GROUP.to_owned(),
                 topics: vec![REJECTS],
                 session_timeout: config.session_timeout,

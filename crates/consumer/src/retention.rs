@@ -11,7 +11,7 @@ use crate::worker::Worker;
 use jiff::{SignedDuration, Timestamp};
 use postern_core::decision::Writes;
 use postern_runtime::telemetry::chain;
-use postern_store::{Advance, Expiring, Store, StoreError};
+use postern_store::{Advance, Aging, Expiring, Store, StoreError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -70,6 +70,9 @@ impl Expiry {
                     );
                 }
             }
+            if let Err(error) = self.look("unmatched", Aging::Unmatched).await {
+                tracing::debug!(why = chain(&error), "the age of what waits isn't known now");
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(PASS) => {}
@@ -100,6 +103,15 @@ impl Expiry {
             }
             tokio::time::sleep(PAUSE).await;
         }
+        let aging = match what {
+            Expiring::Clicks => Aging::Clicks,
+            Expiring::Log => Aging::Log,
+        };
+        self.look(kind, aging).await
+    }
+
+    /// Tells how old the oldest is.
+    async fn look(&self, kind: &str, what: Aging) -> Result<(), StoreError> {
         let oldest = self.store.oldest(what).await?;
         let age = oldest.map_or(0.0, |oldest| {
             Timestamp::now().duration_since(oldest).as_secs_f64()

@@ -7,18 +7,19 @@ use crate::config::ConsumerConfig;
 use crate::emit::{Emitter, EventsInFlight, LocalVerdicts};
 use crate::metrics::ConsumerMetrics;
 use crate::ownership::{Ownership, cause};
+use crate::standing::Standing;
 use postern_core::decision::{PartitionState, View, Writes};
 use postern_core::ids::RequestId;
 use postern_core::record::postback::ReplyTo;
 use postern_core::record::verdict::Verdict;
 use postern_failpoint::failpoint;
 use postern_kafka::{
-    CLICKS, Connection, Event, Group, GroupOptions, KafkaError, POSTBACKS, Producer, Record,
+    CLICKS, Connection, Event, Group, GroupOptions, KafkaError, Lag, POSTBACKS, Producer, Record,
     TopicAdmin,
 };
 use postern_runtime::telemetry::chain;
 use postern_store::{Advance, Batch as StoreBatch, Store};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +31,11 @@ const GROUP: &str = "postern-consumer";
 const LAST_FLUSH: Duration = Duration::from_secs(5);
 /// How often the group is told positions, and lag is measured.
 const REPORT: Duration = Duration::from_secs(1);
+/// How often is looked whether records pass by unread. Longer than what is fetched of one partition
+/// keeps another one waiting.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long a look at a partition's end may take.
+pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
 /// Hears how a worker fares: `Ok` while it consumes, or what is wrong.
 pub type Status = Box<dyn Fn(Result<(), &str>) + Send>;
@@ -42,6 +48,7 @@ pub struct Worker {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) emitter: Emitter,
     pub(crate) metrics: ConsumerMetrics,
+    pub(crate) standing: Standing,
     pub(crate) handle: Handle,
     pub(crate) status: Status,
     pub(crate) ownership: Ownership,
@@ -61,6 +68,7 @@ pub struct Worker {
     pub(crate) careful: usize,
     last_batch: Instant,
     last_report: Instant,
+    last_look: Instant,
     pub(crate) last_expiry: Instant,
 }
 
@@ -132,6 +140,7 @@ impl Worker {
             &parts.connection,
             &GroupOptions {
                 name: format!("consumer-{name}"),
+                part: format!("worker {number}"),
                 group: GROUP.to_owned(),
                 topics: vec![CLICKS, POSTBACKS],
                 session_timeout: config.session_timeout,
@@ -145,6 +154,7 @@ impl Worker {
             group,
             store: parts.store,
             emitter: Emitter::new(parts.producer, parts.local, parts.metrics.clone()),
+            standing: Standing::new(parts.metrics.clone()),
             metrics: parts.metrics,
             handle,
             status: parts.status,
@@ -161,6 +171,7 @@ impl Worker {
             careful: 0,
             last_batch: Instant::now(),
             last_report: Instant::now(),
+            last_look: Instant::now(),
             last_expiry: Instant::now(),
         })
     }
@@ -193,6 +204,7 @@ impl Worker {
                 Err(Dropped::Kafka(KafkaError::Fatal(why))) => return Err(KafkaError::Fatal(why)),
                 Err(dropped) => {
                     self.drop_batch(&dropped);
+                    self.look_behind();
                     self.wait(backoff.next(), stop);
                 }
             }
@@ -261,9 +273,8 @@ impl Worker {
             self.ownership = Ownership::default();
             self.stale = false;
         }
-        self.metrics.owned.set(0);
-        self.metrics.lag.reset();
-        self.metrics.unmatched.reset();
+        self.standing.take(self.ownership.assigned.clone());
+        self.standing.own(0);
         self.clear_held();
         self.republish.clear();
         self.events = EventsInFlight::default();
@@ -294,6 +305,10 @@ impl Worker {
         }
         if self.last_report.elapsed() >= REPORT {
             self.report();
+        }
+        if self.last_look.elapsed() >= SILENCE {
+            self.last_look = Instant::now();
+            self.look_for_silence();
         }
         self.expire_unmatched()
     }
@@ -448,27 +463,35 @@ impl Worker {
 
     fn report(&mut self) {
         self.last_report = Instant::now();
-        self.group.report(&self.ownership.positions());
-        let positions: BTreeMap<(&str, i32), i64> = self
-            .ownership
-            .positions()
-            .into_iter()
-            .map(|position| ((position.topic, position.partition), position.offset))
-            .collect();
-        for end in self.group.ends() {
-            if let Some(position) = positions.get(&(end.topic.as_str(), end.partition)) {
-                self.metrics
-                    .lag
-                    .with_label_values(&[end.topic.as_str(), &end.partition.to_string()])
-                    .set((end.end - position).max(0));
+        let positions = self.ownership.positions();
+        self.group.report(&positions);
+        self.standing.measure(&positions, &self.group.ends());
+        for row in self.ownership.rows.values() {
+            self.standing.unmatched(row.partition, row.unmatched);
+        }
+    }
+
+    /// What waits, while nothing is read and so nobody tells where the partitions end.
+    fn look_behind(&mut self) {
+        if self.last_report.elapsed() < REPORT {
+            return;
+        }
+        self.last_report = Instant::now();
+        let mut ends = Vec::new();
+        for partition in &self.ownership.assigned {
+            for topic in [CLICKS, POSTBACKS] {
+                // Where Kafka doesn't answer, it won't for the next one either.
+                let Ok((_, end)) = self.group.watermarks(topic, *partition, LOOK) else {
+                    return;
+                };
+                ends.push(Lag {
+                    topic: topic.to_owned(),
+                    partition: *partition,
+                    end,
+                });
             }
         }
-        for row in self.ownership.rows.values() {
-            self.metrics
-                .unmatched
-                .with_label_values(&[&row.partition.to_string()])
-                .set(row.unmatched);
-        }
+        self.standing.measure(&[], &ends);
     }
 
     /// The last batch is committed; what remains is to say so.
@@ -481,7 +504,7 @@ impl Worker {
             );
         }
         self.group.report(&self.ownership.positions());
-        self.metrics.owned.set(0);
+        self.standing.own(0);
         let left = self.emitter.producer().flush(LAST_FLUSH);
         if left > 0 {
             tracing::warn!(left, "records were not acknowledged before the end");

@@ -11,6 +11,7 @@ pub mod answer;
 pub mod campaign;
 pub mod check;
 pub mod currency;
+pub mod cursor;
 pub mod decision;
 pub mod ids;
 pub mod money;

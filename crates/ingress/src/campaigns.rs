@@ -95,17 +95,37 @@ impl CampaignReader {
     }
 
     /// Reads from the first record until `stop`; calls `ready` once all that stood there at the
-    /// start is known. Kafka being away is retried; `waiting` hears why.
+    /// start is known. Kafka being away, or the topic, is retried; `waiting` hears why.
     pub fn run(
-        &self,
+        mut self,
         stop: &CancellationToken,
-        waiting: impl FnMut(&KafkaError),
-        ready: impl FnOnce(),
+        mut waiting: impl FnMut(&KafkaError),
+        mut ready: impl FnMut(),
     ) {
-        let start = |patience| self.tail.start_from_first(PARTITION, patience);
-        let Some((first, end)) = patiently(stop, waiting, start) else {
-            return;
-        };
+        loop {
+            let start = |patience| self.tail.start_from_first(PARTITION, patience);
+            let Some((first, end)) = patiently(stop, &mut waiting, start) else {
+                return;
+            };
+            let Err(gone) = self.read(stop, first, end, &mut ready) else {
+                return;
+            };
+            // What is known stays.
+            waiting(&gone);
+            if let Err(error) = self.tail.renew() {
+                waiting(&error);
+            }
+        }
+    }
+
+    /// Reads until `stop`, or until there is nothing to read from.
+    fn read(
+        &mut self,
+        stop: &CancellationToken,
+        first: i64,
+        end: i64,
+        ready: &mut impl FnMut(),
+    ) -> Result<(), KafkaError> {
         let mut ready = Some(ready);
         let mut next = Some(first);
         while !stop.is_cancelled() {
@@ -118,11 +138,13 @@ impl CampaignReader {
             match self.tail.next(Duration::from_millis(100)) {
                 Ok(None) => {}
                 Ok(Some(record)) => self.take(&record.value, record.offset),
+                Err(gone @ KafkaError::Topics(_)) => return Err(gone),
                 Err(error) => tracing::debug!(%error, "reading campaigns"),
             }
             // Compaction may have left nothing right before the end.
             next = self.tail.position(PARTITION).or(next);
         }
+        Ok(())
     }
 
     /// A record that can't be read leaves its campaign as it was known.

@@ -108,6 +108,8 @@ impl DurabilityWatch {
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.spool_entries.set(gauge(status.entries));
         self.metrics.spool_bytes.set(gauge(status.bytes));
+        let most = usize::try_from(status.max_bytes).unwrap_or(usize::MAX);
+        self.metrics.limit("spool_bytes", most);
         self.metrics.spool_set_aside.set(gauge(status.set_aside));
         let age = status.oldest.map_or(0.0, |oldest| {
             Timestamp::now().duration_since(oldest).as_secs_f64()

@@ -141,6 +141,7 @@ impl Ingress {
         let Some(wait) = self.breaker.admit(placed.partition) else {
             return queued(postback);
         };
+        let _wait = self.metrics.verdict_wait.start_timer();
         tokio::select! {
             biased;
             outcome = waiting.outcome() => {

@@ -192,6 +192,8 @@ impl Ingress {
             metrics: metrics.clone(),
             longest: config.answer_timeout + Duration::from_secs(5),
         });
+        metrics.limit("in_flight", config.max_in_flight);
+        metrics.limit("queued_bytes", config.max_queued_bytes);
         let watch = DurabilityWatch {
             outlet: outlet.clone(),
             reply: reply.clone(),

@@ -35,7 +35,7 @@ pub enum Topic {
 impl Topic {
     /// Its name in Kafka.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Clicks => CLICKS,
             Self::Postbacks => POSTBACKS,
@@ -45,7 +45,7 @@ impl Topic {
 
     /// Its word in metrics.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Clicks => "clicks",
             Self::Postbacks => "postbacks",

@@ -58,27 +58,40 @@ impl VerdictReader {
     }
 
     /// Finds its partition, calls `ready` once it reads from the partition's end, and reads
-    /// until `stop`. Kafka being away is retried; `waiting` hears why.
+    /// until `stop`. Kafka being away, or the topic, is retried; `waiting` hears why.
     pub fn run(
-        &self,
+        mut self,
         stop: &CancellationToken,
-        waiting: impl FnMut(&KafkaError),
-        ready: impl FnOnce(),
+        mut waiting: impl FnMut(&KafkaError),
+        mut ready: impl FnMut(),
     ) {
-        if patiently(stop, waiting, |patience| self.start(patience)).is_none() {
-            return;
-        }
-        ready();
-        while !stop.is_cancelled() {
-            match self.tail.next(Duration::from_millis(100)) {
-                Ok(None) => {}
-                Ok(Some(record)) => self.take(&record.value),
-                Err(error) => tracing::debug!(%error, "reading verdicts"),
+        while patiently(stop, &mut waiting, |patience| self.start(patience)).is_some() {
+            ready();
+            let Err(gone) = self.read(stop) else {
+                return;
+            };
+            // Deleted, and perhaps made anew: with other partitions, or other positions.
+            waiting(&gone);
+            if let Err(error) = self.tail.renew() {
+                waiting(&error);
             }
         }
     }
 
-    fn start(&self, patience: Duration) -> Result<(), KafkaError> {
+    /// Reads until `stop`, or until there is nothing to read from.
+    fn read(&mut self, stop: &CancellationToken) -> Result<(), KafkaError> {
+        while !stop.is_cancelled() {
+            match self.tail.next(Duration::from_millis(100)) {
+                Ok(None) => {}
+                Ok(Some(record)) => self.take(&record.value),
+                Err(gone @ KafkaError::Topics(_)) => return Err(gone),
+                Err(error) => tracing::debug!(%error, "reading verdicts"),
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, patience: Duration) -> Result<(), KafkaError> {
         let count = self.tail.partitions(patience)?;
         let partition = partition::of(self.pending.instance().as_bytes(), count);
         self.tail.start(partition, patience)?;
@@ -106,7 +119,7 @@ impl VerdictReader {
 pub(crate) fn patiently<T>(
     stop: &CancellationToken,
     mut waiting: impl FnMut(&KafkaError),
-    attempt: impl Fn(Duration) -> Result<T, KafkaError>,
+    mut attempt: impl FnMut(Duration) -> Result<T, KafkaError>,
 ) -> Option<T> {
     loop {
         match attempt(Duration::from_secs(5)) {

@@ -1,6 +1,7 @@
 //! How a client reaches Kafka: what the operator sets, and what carries a promise and is ours.
 
 use crate::error::KafkaError;
+use crate::statistics::{Observed, Observer};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -88,10 +89,14 @@ impl std::fmt::Debug for Options {
     }
 }
 
+/// How often a client says how it is.
+const STATISTICS: Duration = Duration::from_secs(2);
+
 /// A checked way to reach Kafka.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Connection {
     options: ClientOptions,
+    observer: Option<Observer>,
 }
 
 impl Connection {
@@ -108,7 +113,10 @@ impl Connection {
                 )));
             }
         }
-        let this = Self { options };
+        let this = Self {
+            options,
+            observer: None,
+        };
         // librdkafka checks names and values when a client is made; a client made here connects
         // only when it is used, and is dropped at once.
         let client: Result<rdkafka::producer::BaseProducer, _> = this.config("check").create();
@@ -116,6 +124,19 @@ impl Connection {
             Ok(_) => Ok(this),
             Err(error) => Err(refused("kafka.options", &error)),
         }
+    }
+
+    /// The same, with somebody who hears of the clients that are made with it.
+    #[must_use]
+    pub fn observed(self, observer: Observer) -> Self {
+        Self {
+            observer: Some(observer),
+            ..self
+        }
+    }
+
+    pub(crate) fn observer(&self, client_id: &str) -> Observed {
+        Observed::new(client_id, self.observer.as_ref())
     }
 
     pub(crate) fn compression(&self) -> &'static str {
@@ -136,6 +157,9 @@ impl Connection {
             .set("reconnect.backoff.max.ms", "2000")
             .set("log.connection.close", "false")
             .set("allow.auto.create.topics", "false")
+            .set("statistics.interval.ms", millis(STATISTICS))
+            // A topic that was deleted and made anew is found again by asking.
+            .set("topic.metadata.refresh.interval.ms", "5000")
             .set_log_level(RDKafkaLogLevel::Warning);
         for (name, value) in &self.options.options.0 {
             config.set(name, value);

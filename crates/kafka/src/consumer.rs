@@ -7,6 +7,7 @@
 use crate::client::{Connection, millis, refused};
 use crate::error::KafkaError;
 use crate::record::Record;
+use crate::statistics::Observed;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaRespErr;
@@ -20,6 +21,8 @@ use std::time::Duration;
 pub struct GroupOptions {
     /// Goes into the client id.
     pub name: String,
+    /// What it is in each process that has one: its name in metrics.
+    pub part: String,
     /// The consumer group.
     pub group: String,
     /// Topics, all with one partition count.
@@ -70,6 +73,7 @@ pub enum Event {
 
 #[derive(Default)]
 struct Context {
+    observed: Observed,
     rebalances: Mutex<VecDeque<Event>>,
     lags: Mutex<Vec<Lag>>,
 }
@@ -85,6 +89,7 @@ impl Context {
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
+        self.observed.tell(&statistics);
         let mut lags = Vec::new();
         for (topic, stats) in statistics.topics {
             for (partition, stats) in stats.partitions {
@@ -170,10 +175,13 @@ impl Group {
             .set("group.protocol", "classic")
             .set("session.timeout.ms", millis(options.session_timeout))
             .set("heartbeat.interval.ms", millis(options.session_timeout / 4))
-            .set("statistics.interval.ms", "2000")
             .set("fetch.wait.max.ms", millis(fetch_wait));
+        let context = Context {
+            observed: connection.observer(&options.part),
+            ..Context::default()
+        };
         let consumer: BaseConsumer<Context> = config
-            .create_with_context(Context::default())
+            .create_with_context(context)
             .map_err(|error| refused("kafka consumer", &error))?;
         match &options.alone {
             None => consumer

@@ -9,7 +9,10 @@ mod consumer;
 mod delay;
 mod error;
 mod producer;
+mod range;
 mod record;
+mod silence;
+mod statistics;
 mod tail;
 mod topic_id;
 mod topics;
@@ -18,7 +21,10 @@ pub use client::{ClientOptions, Connection, Options};
 pub use consumer::{Event, Group, GroupOptions, Lag, Position};
 pub use error::{KafkaError, PublishError};
 pub use producer::{Delivery, Message, Placed, Producer, ProducerOptions};
+pub use range::Range;
 pub use record::Record;
+pub use silence::Silence;
+pub use statistics::{BrokerStatistics, ClientStatistics, Observer};
 pub use tail::Tail;
 pub use topics::{
     CAMPAIGNS, CLICKS, CONVERSIONS, Finding, POSTBACKS, REJECTS, Retention, TopicAdmin, TopicPlan,

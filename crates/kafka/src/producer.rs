@@ -5,8 +5,10 @@ mod tend;
 
 use crate::client::{Connection, millis, refused};
 use crate::error::{KafkaError, PublishError};
+use crate::statistics::Observed;
 use postern_failpoint::failpoint;
 use progress::Progress;
+use rdkafka::Statistics;
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode as Code};
@@ -104,6 +106,7 @@ pub struct Producer {
 
 struct Shared {
     config: ClientConfig,
+    observed: Observed,
     current: RwLock<Client>,
     /// Topics whose partitions a new client should know before it is used.
     topics: Mutex<Vec<String>>,
@@ -121,10 +124,14 @@ struct Client {
 }
 
 impl Client {
-    fn new(config: &ClientConfig, first: bool) -> Result<Self, KafkaError> {
+    fn new(config: &ClientConfig, observed: &Observed, first: bool) -> Result<Self, KafkaError> {
         let progress = Arc::new(Progress::default());
+        let reports = Reports {
+            progress: progress.clone(),
+            observed: observed.clone(),
+        };
         let inner = config
-            .create_with_context(Reports(progress.clone()))
+            .create_with_context(reports)
             .map_err(|error| refused("kafka producer", &error))?;
         Ok(Self {
             inner,
@@ -149,9 +156,16 @@ impl Client {
 }
 
 /// Hears what became of records.
-struct Reports(Arc<Progress>);
+struct Reports {
+    progress: Arc<Progress>,
+    observed: Observed,
+}
 
-impl ClientContext for Reports {}
+impl ClientContext for Reports {
+    fn stats(&self, statistics: Statistics) {
+        self.observed.tell(&statistics);
+    }
+}
 
 impl ProducerContext<NoCustomPartitioner> for Reports {
     type DeliveryOpaque = Box<oneshot::Sender<Outcome>>;
@@ -159,14 +173,15 @@ impl ProducerContext<NoCustomPartitioner> for Reports {
     fn delivery(&self, result: &DeliveryResult<'_>, sender: Self::DeliveryOpaque) {
         let outcome = match result {
             Ok(message) => {
-                self.0.succeeded(message.topic(), message.partition());
+                self.progress
+                    .succeeded(message.topic(), message.partition());
                 Ok(Placed {
                     partition: message.partition(),
                     offset: message.offset(),
                 })
             }
             Err((error, message)) => {
-                self.0.failed(message.topic(), message.partition());
+                self.progress.failed(message.topic(), message.partition());
                 Err(classify(error))
             }
         };
@@ -200,10 +215,12 @@ impl Producer {
                 options.queue_messages.to_string(),
             )
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES.to_string());
+        let observed = connection.observer(&options.name);
         Ok(Self {
             shared: Arc::new(Shared {
-                current: RwLock::new(Client::new(&config, true)?),
+                current: RwLock::new(Client::new(&config, &observed, true)?),
                 config,
+                observed,
                 topics: Mutex::default(),
             }),
         })
@@ -274,7 +291,14 @@ impl Producer {
         }
         match client.inner.send(record) {
             Ok(()) => Ok(Delivery(receiver)),
-            Err((error, _)) => Err(classify(&error)),
+            Err((error, _)) => {
+                let error = classify(&error);
+                if let (PublishError::Undelivered(_), Some(partition)) = (&error, message.partition)
+                {
+                    client.progress.failed(message.topic, partition);
+                }
+                Err(error)
+            }
         }
     }
 

@@ -4,15 +4,38 @@
 use crate::client::{Connection, millis, refused};
 use crate::error::KafkaError;
 use crate::record::Record;
+use crate::silence::Silence;
+use crate::statistics::Observed;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// After so long without a record it is looked whether there were any.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Longest wait for that.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// A consumer outside any group, on one partition. Blocks: give it a thread.
+///
+/// A silence is looked into; see [`Silence`].
 pub struct Tail {
-    consumer: BaseConsumer,
+    connection: Connection,
+    name: String,
     topic: String,
+    reset: &'static str,
+    consumer: BaseConsumer<Observed>,
+    place: Place,
+}
+
+/// How far it is.
+struct Place {
+    partition: i32,
+    /// Of the next record, unless some are missing before it.
+    next: i64,
+    heard: Instant,
+    silence: Silence,
 }
 
 impl Tail {
@@ -40,9 +63,39 @@ impl Tail {
         connection: &Connection,
         name: &str,
         topic: &str,
-        reset: &str,
+        reset: &'static str,
     ) -> Result<Self, KafkaError> {
-        let consumer = connection
+        Ok(Self {
+            connection: connection.clone(),
+            name: name.to_owned(),
+            topic: topic.to_owned(),
+            reset,
+            consumer: Self::client(connection, name, reset)?,
+            place: Place {
+                partition: 0,
+                next: 0,
+                heard: Instant::now(),
+                silence: Silence::default(),
+            },
+        })
+    }
+
+    /// Forgets all that is known of the topic; it has to be started again.
+    ///
+    /// # Errors
+    ///
+    /// [`KafkaError::Config`] where librdkafka refuses the options.
+    pub fn renew(&mut self) -> Result<(), KafkaError> {
+        self.consumer = Self::client(&self.connection, &self.name, self.reset)?;
+        Ok(())
+    }
+
+    fn client(
+        connection: &Connection,
+        name: &str,
+        reset: &str,
+    ) -> Result<BaseConsumer<Observed>, KafkaError> {
+        connection
             .config(name)
             // Without group and commits: the id is only there because librdkafka wants one.
             .set("group.id", "postern-tail")
@@ -51,12 +104,8 @@ impl Tail {
             .set("isolation.level", "read_committed")
             .set("fetch.wait.max.ms", millis(connection.fetch_wait()))
             .set_log_level(RDKafkaLogLevel::Warning)
-            .create()
-            .map_err(|error| refused("kafka consumer", &error))?;
-        Ok(Self {
-            consumer,
-            topic: topic.to_owned(),
-        })
+            .create_with_context(connection.observer(name))
+            .map_err(|error| refused("kafka consumer", &error))
     }
 
     /// How many partitions the topic has.
@@ -74,7 +123,7 @@ impl Tail {
     /// # Errors
     ///
     /// [`KafkaError::Unavailable`] where the end can't be learned.
-    pub fn start(&self, partition: i32, timeout: Duration) -> Result<(), KafkaError> {
+    pub fn start(&mut self, partition: i32, timeout: Duration) -> Result<(), KafkaError> {
         let (_, end) = self.watermarks(partition, timeout)?;
         self.assign(partition, end)
     }
@@ -86,7 +135,7 @@ impl Tail {
     ///
     /// [`KafkaError::Unavailable`] where the ends can't be learned.
     pub fn start_from_first(
-        &self,
+        &mut self,
         partition: i32,
         timeout: Duration,
     ) -> Result<(i64, i64), KafkaError> {
@@ -112,7 +161,13 @@ impl Tail {
             .map_err(|error| KafkaError::Unavailable(error.to_string()))
     }
 
-    fn assign(&self, partition: i32, offset: i64) -> Result<(), KafkaError> {
+    fn assign(&mut self, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        self.place = Place {
+            partition,
+            next: offset,
+            heard: Instant::now(),
+            silence: Silence::default(),
+        };
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))
             .and_then(|()| self.consumer.assign(&list))
@@ -123,13 +178,39 @@ impl Tail {
     ///
     /// # Errors
     ///
-    /// [`KafkaError::Unavailable`]; librdkafka goes on by itself.
-    pub fn next(&self, timeout: Duration) -> Result<Option<Record>, KafkaError> {
+    /// [`KafkaError::Topics`] where there is no such topic or partition any more, or another one of
+    /// that name: it must be [renewed](Self::renew). [`KafkaError::Unavailable`]; librdkafka goes on
+    /// by itself.
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<Record>, KafkaError> {
         match self.consumer.poll(timeout) {
+            None if self.place.heard.elapsed() >= SILENCE => self.look().map(|()| None),
             None => Ok(None),
-            Some(Ok(message)) => Ok(Some(Record::of(&message))),
-            Some(Err(error)) => Err(KafkaError::Unavailable(error.to_string())),
+            Some(Ok(message)) => {
+                let record = Record::of(&message);
+                self.place.next = record.offset + 1;
+                self.place.heard = Instant::now();
+                Ok(Some(record))
+            }
+            Some(Err(error)) => Err(match error.rdkafka_error_code() {
+                Some(
+                    Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition,
+                ) => KafkaError::Topics(format!("topic {}: {error}", self.topic)),
+                _ => KafkaError::Unavailable(error.to_string()),
+            }),
         }
+    }
+
+    /// Looks whether a silence is one.
+    fn look(&mut self) -> Result<(), KafkaError> {
+        self.place.heard = Instant::now();
+        let (_, end) = self.watermarks(self.place.partition, LOOK)?;
+        if self.place.silence.is_deafness(self.place.next, end) {
+            return Err(KafkaError::Topics(format!(
+                "topic {}: records passed by unseen; was it made anew?",
+                self.topic
+            )));
+        }
+        Ok(())
     }
 }
 

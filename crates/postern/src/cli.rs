@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use postern_runtime::settings::Span;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -41,12 +41,26 @@ pub enum Command {
         #[command(subcommand)]
         command: CampaignCommand,
     },
+    /// Look at all that the roles need, a line for each thing: configuration, Kafka, topics, store,
+    /// clock, directory; fails where something must be mended, and says how. Changes nothing.
+    Doctor,
+    /// The configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Send a postback, and tell what it is answered and what becomes of it; fails where it is
+    /// refused. It counts like any other.
+    Send(SendArgs),
     /// Tell how a postback's URL is understood, by the rules of the configuration; fails where the
     /// postback would be refused. Needs neither store nor Kafka.
     Parse {
         /// The URL, or what stands behind its question mark.
         url: String,
     },
+    /// Decide postbacks once more, with their own ids and times, by the clicks and settings of now.
+    /// What converted stays. Tells what each became.
+    Replay(ReplayArgs),
     /// The spool of an ingress.
     Spool {
         #[command(subcommand)]
@@ -57,6 +71,77 @@ pub enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// A script that completes this command line, for a shell to read at its start.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read it as roles would at their start; fails where one would not start. Without names:
+    /// ingress, consumer and reports.
+    Check {
+        /// The roles.
+        roles: Vec<ConfigRole>,
+    },
+    /// All keys, their defaults and what they mean, as docs/CONFIGURATION.md has them.
+    Reference,
+}
+
+/// Whom a configuration is for.
+#[derive(Copy, Clone, Debug, ValueEnum)]
+pub enum ConfigRole {
+    Ingress,
+    Consumer,
+    Reports,
+    #[cfg(feature = "standalone")]
+    Standalone,
+}
+
+/// Which postbacks are decided again.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Those that were taken, or those that were refused, which are read anew first.
+    #[arg(long)]
+    pub topic: ReplayTopic,
+    /// Received from then on: a time ago, for example 2h, or a date or timestamp in UTC.
+    #[arg(long, value_name = "TIME")]
+    pub from: String,
+    /// Received before then; else up to now.
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    /// Only those with clickid, request_id, address, reason (of a refused one), outcome (as it is now)
+    /// or campaign_id as given; of several, all must fit.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub filter: Vec<String>,
+    /// Only tell what each would become.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Where postbacks are read from.
+#[derive(Copy, Clone, Debug, ValueEnum)]
+pub enum ReplayTopic {
+    Postbacks,
+    Rejects,
+}
+
+/// What is sent where.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// The postback's URL, as its caller has it.
+    #[arg(default_value = "http://127.0.0.1:8080/v1/postback.php")]
+    pub url: String,
+    /// First make a click of this campaign, and add its clickid to the URL. Needs clicks.token, or
+    /// standalone's data_dir.
+    #[arg(long, value_name = "ID")]
+    pub campaign: Option<i64>,
+    /// Where the role reports answers, if not where the URL points to.
+    #[arg(long, value_name = "URL")]
+    pub reports: Option<String>,
 }
 
 /// What to do with the topics.

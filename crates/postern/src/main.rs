@@ -3,13 +3,17 @@
 mod cli;
 mod commands;
 mod config;
+mod kafka_metrics;
 mod random;
 mod roles;
 mod startup;
+mod store_metrics;
 
 use anyhow::Context as _;
-use clap::Parser as _;
-use cli::{CampaignCommand, Cli, Command, SpoolCommand, TokenCommand, TopicsCommand};
+use clap::{CommandFactory as _, Parser as _};
+use cli::{
+    CampaignCommand, Cli, Command, ConfigCommand, SpoolCommand, TokenCommand, TopicsCommand,
+};
 use config::{Role, Settings};
 use std::process::ExitCode;
 
@@ -27,7 +31,22 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
-    let settings = Settings::load(cli.config.as_deref(), cli.command.role())?;
+    let file = cli.config.as_deref();
+    let role = match &cli.command {
+        Command::Config { command } => {
+            return match command {
+                ConfigCommand::Check { roles } => commands::configuration::check(file, roles),
+                ConfigCommand::Reference => commands::configuration::show_reference(),
+            };
+        }
+        Command::Completions { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(*shell, &mut command, "postern", &mut std::io::stdout());
+            return Ok(());
+        }
+        other => other.role(),
+    };
+    let settings = Settings::load(file, role)?;
     postern_runtime::telemetry::init(&settings.log.filter, settings.log.format)
         .context("log.filter")?;
     #[cfg(feature = "failpoints")]
@@ -58,6 +77,9 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
                     commands::campaign::import(&settings, file).await
                 }
             },
+            Command::Doctor => commands::doctor::doctor(&settings).await,
+            Command::Replay(args) => commands::replay::replay(&settings, args).await,
+            Command::Send(args) => commands::send::send(&settings, args).await,
             Command::Parse { url } => commands::parse::parse(&settings, url),
             Command::Spool { command } => match command {
                 SpoolCommand::Inspect { place, records } => {
@@ -72,6 +94,8 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
                 TokenCommand::List => commands::token::list(&settings).await,
                 TokenCommand::Revoke { id } => commands::token::revoke(&settings, id).await,
             },
+            // These ended above, before anything was configured.
+            Command::Config { .. } | Command::Completions { .. } => Ok(()),
         }
     });
     // A thread that is stuck in a library must not hold the process.
@@ -88,9 +112,12 @@ impl Command {
             #[cfg(feature = "standalone")]
             Self::Standalone => Role::Standalone,
             Self::Migrate => Role::Migrate,
-            Self::Topics { .. } | Self::Spool { .. } => Role::Topics,
-            Self::Campaign { .. } | Self::Token { .. } => Role::Admin,
-            Self::Parse { .. } => Role::Rules,
+            Self::Topics { .. } | Self::Spool { .. } | Self::Doctor => Role::Topics,
+            Self::Campaign { .. } | Self::Token { .. } | Self::Replay(_) => Role::Admin,
+            Self::Parse { .. }
+            | Self::Send { .. }
+            | Self::Config { .. }
+            | Self::Completions { .. } => Role::Rules,
         }
     }
 }

@@ -2,8 +2,9 @@
 //! Kafka or a store that isn't there yet.
 
 use crate::config::{Kafka, Settings};
+use crate::kafka_metrics;
 use anyhow::Context as _;
-use postern_kafka::{CLICKS, Connection, KafkaError, POSTBACKS, Producer, TopicAdmin};
+use postern_kafka::{CLICKS, Connection, KafkaError, Observer, POSTBACKS, Producer, TopicAdmin};
 use postern_runtime::admin::{self, Check, Health};
 use postern_runtime::http::{Handler, HttpLimits, HttpMetrics, serve};
 use postern_runtime::lifecycle::{Lifecycle, Stage};
@@ -31,6 +32,7 @@ pub struct App {
     pub health: Health,
     http_metrics: HttpMetrics,
     replaced: IntCounterVec,
+    kafka: Observer,
     serving: Option<Check>,
 }
 
@@ -38,7 +40,11 @@ impl App {
     /// Hears signals and serves the admin endpoints from here on.
     ///
     /// A process that `serves` is not ready before [`Self::serve`] has its port.
-    pub async fn start(settings: Settings, serves: bool) -> anyhow::Result<Self> {
+    pub async fn start(
+        settings: Settings,
+        role: &'static str,
+        serves: bool,
+    ) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::with_signals().context("signals can't be handled")?;
         let metrics = Metrics::new("postern")?;
         let health = Health::new(&metrics)?;
@@ -48,6 +54,15 @@ impl App {
             "Times that Kafka's client stopped delivering and was replaced, by producer.",
             &["producer"],
         )?;
+        let kafka = kafka_metrics::observer(&metrics)?;
+        metrics
+            .gauges(
+                "build_info",
+                "1; its labels tell which release this is, and in which role.",
+                &["version", "role"],
+            )?
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), role])
+            .set(1);
         let serving = serves.then(|| health.check("http"));
         let listener = bind(settings.admin_listen, "admin.listen").await?;
         tracing::info!(address = %listener.local_addr()?, "admin server listens");
@@ -65,8 +80,15 @@ impl App {
             health,
             http_metrics,
             replaced,
+            kafka,
             serving,
         })
+    }
+
+    /// A way to reach Kafka whose clients are measured.
+    pub fn connection(&self) -> anyhow::Result<Connection> {
+        let connection = self.settings.kafka.connection()?;
+        Ok(connection.observed(self.kafka.clone()))
     }
 
     /// Serves `handler` on `http.listen`; after the last answer calls `drained`, off the

@@ -4,9 +4,10 @@
 //! Each row that was there at the beginning comes exactly once: a row's place in the list never
 //! changes.
 
-use crate::lists::{Listing, Place};
+use crate::lists::Listing;
 use crate::table::{Format, write_csv, write_header, write_json};
 use bytes::Bytes;
+use postern_core::cursor::Place;
 use postern_runtime::http::{BodyFailure, Chunks, NextChunk};
 use postern_runtime::telemetry::chain;
 use postern_store::{Store, StoreError};

@@ -9,20 +9,16 @@ use crate::rows;
 use crate::table::{Cell, Format, Row, write_json};
 use crate::times::Zone;
 use hyper::StatusCode;
-use jiff::Timestamp;
 use postern_core::currency::Currency;
+use postern_core::cursor::{self, Place};
 use postern_core::ids::RequestId;
 use postern_core::status::Status;
 use postern_store::reading::{ConversionFilter, DateOf, LogFilter, Page};
 use postern_store::{Store, StoreError};
-use uuid::Uuid;
 
 /// Rows of a page where nothing else is asked for, and at most.
 const PAGE: i64 = 100;
 const MAX_PAGE: i64 = 1_000;
-
-/// Where a page ended.
-pub(crate) type Place = (Timestamp, RequestId);
 
 /// What is listed.
 #[derive(Clone)]
@@ -56,7 +52,7 @@ impl Listing {
             history: parameters.flag("history"),
             format: parameters.parsed("format", Format::of).unwrap_or_default(),
             limit: parameters.number("limit", 1, MAX_PAGE),
-            after: parameters.parsed("cursor", |text| read_cursor(kind, text)),
+            after: parameters.parsed("cursor", |text| cursor::read(kind, text)),
             list,
             zone,
         }
@@ -250,7 +246,7 @@ impl Reports {
         let limit = listing.limit.unwrap_or(PAGE);
         let page = listing.page(self.store.as_ref(), listing.after, limit);
         let (rows, last) = page.await?;
-        let cursor = last.map(|last| write_cursor(listing.list.kind(), last));
+        let cursor = last.map(|last| cursor::write(listing.list.kind(), last));
         let whole: Row = vec![
             ("status", Cell::Text("ok".to_owned())),
             ("tz", Cell::Text(listing.zone.name().to_owned())),
@@ -274,42 +270,5 @@ impl Reports {
         let running = Running::new(self.metrics.exports.clone(), permit);
         let export = Export::begin(self.store.clone(), listing, running).await?;
         Ok(Answer::made(export, format, file))
-    }
-}
-
-fn write_cursor(kind: u8, (at, id): Place) -> String {
-    let mut bytes = vec![kind];
-    bytes.extend_from_slice(&at.as_microsecond().to_be_bytes());
-    bytes.extend_from_slice(id.as_uuid().as_bytes());
-    hex::encode(bytes)
-}
-
-fn read_cursor(kind: u8, text: &str) -> Result<Place, &'static str> {
-    const WRONG: &str = "must be the next_cursor of an answer to the same question";
-    let bytes = hex::decode(text).map_err(|_| WRONG)?;
-    let (micros, id) = match bytes.split_first() {
-        Some((first, rest)) if *first == kind => rest.split_first_chunk::<8>().ok_or(WRONG)?,
-        _ => return Err(WRONG),
-    };
-    let at = Timestamp::from_microsecond(i64::from_be_bytes(*micros)).map_err(|_| WRONG)?;
-    let id = Uuid::from_slice(id).map_err(|_| WRONG)?;
-    Ok((at, RequestId::from_uuid(id)))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_a_place_in_its_own_list() {
-        let id = RequestId::parse("0193ab1e-7c5a-7000-8000-000000000001").unwrap();
-        let place = ("2026-11-01T10:00:00.123456Z".parse().unwrap(), id);
-        let cursor = write_cursor(b'c', place);
-        assert_eq!(read_cursor(b'c', &cursor), Ok(place));
-        for other in ["", "zz", "63", &cursor[2..], &format!("{cursor}00")] {
-            assert!(read_cursor(b'c', other).is_err(), "{other}");
-        }
-        assert!(read_cursor(b'k', &cursor).is_err());
     }
 }

@@ -40,6 +40,14 @@ enum Route {
     Campaign(Option<i64>),
 }
 
+const ROUTES: [Route; 5] = [
+    Route::Status,
+    Route::Conversions,
+    Route::Stats,
+    Route::Postbacks,
+    Route::Campaign(None),
+];
+
 impl Route {
     fn of(path: &str) -> Option<Self> {
         match path {
@@ -115,21 +123,32 @@ impl ReportsMetrics {
     ///
     /// A name is registered already.
     pub fn new(metrics: &Metrics) -> Result<Self, MetricsError> {
+        let routes = ROUTES.map(Route::name);
+        let seconds = metrics.histograms(
+            "reports_answer_seconds",
+            "From a request to its answer, by route; of an export to its first page.",
+            &["route"],
+            &[
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+            ],
+        )?;
+        for route in routes {
+            seconds.with_label_values(&[route]);
+        }
         Ok(Self {
-            requests: metrics.counters(
+            requests: metrics.counters_of(
                 "reports_requests_total",
                 "Requests to the reports role, by route, outcome and HTTP status.",
                 &["route", "outcome", "status"],
+                routes.iter().flat_map(|route| {
+                    [
+                        [*route, "ok", "200"],
+                        [*route, "query_timeout", "503"],
+                        [*route, "internal_error", "503"],
+                    ]
+                }),
             )?,
-            seconds: metrics.histograms(
-                "reports_answer_seconds",
-                "From a request to its answer, by route; of an export to its first page.",
-                &["route"],
-                &[
-                    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-                    30.0,
-                ],
-            )?,
+            seconds,
             exports: metrics.gauge("reports_exports_open", "Exports that are being sent.")?,
         })
     }

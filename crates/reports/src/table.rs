@@ -112,7 +112,7 @@ pub(crate) fn write_header(names: &[&str], into: &mut Vec<u8>) {
     into.extend_from_slice(b"\r\n");
 }
 
-/// A row as a line of CSV (RFC 4180).
+/// A row as one line of CSV (RFC 4180), also for who reads it line by line: line breaks become pictures of them.
 pub(crate) fn write_csv(row: &Row, into: &mut Vec<u8>) {
     for (index, (_, cell)) in row.iter().enumerate() {
         if index > 0 {
@@ -131,11 +131,12 @@ pub(crate) fn write_csv(row: &Row, into: &mut Vec<u8>) {
 /// What a spreadsheet would take as a formula, and what would then look like one that was guarded
 /// against: an apostrophe goes before both, so that taking one away gives the text back.
 fn is_formula(text: &str) -> bool {
-    text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\''])
+    text.starts_with(['=', '+', '-', '@', '\t', '\''])
 }
 
 fn write_field(text: &str, into: &mut Vec<u8>) {
-    if !text.contains([',', '"', '\r', '\n']) {
+    let text = text.replace('\r', "␍").replace('\n', "␊");
+    if !text.contains([',', '"']) {
         into.extend_from_slice(text.as_bytes());
         return;
     }
@@ -176,20 +177,20 @@ mod tests {
     }
 
     #[test]
-    fn csv_keeps_every_text_whole() {
+    fn csv_keeps_texts_and_lines_whole() {
         for (text, field) in [
             ("plain", "plain"),
             ("", ""),
             ("a,b", "\"a,b\""),
             ("say \"x\"", "\"say \"\"x\"\"\""),
-            ("two\nlines\r\n", "\"two\nlines\r\n\""),
+            ("two\nlines\r\n", "two␊lines␍␊"),
             ("=1+1", "'=1+1"),
             ("@x", "'@x"),
             ("-1", "'-1"),
             ("+1,2", "\"'+1,2\""),
             ("'quoted", "''quoted"),
             ("\tx", "'\tx"),
-            ("\rx", "\"'\rx\""),
+            ("\rx", "␍x"),
             ("😀 é", "😀 é"),
         ] {
             assert_eq!(csv(text), format!("{field},,1.2\r\n"));

@@ -147,6 +147,7 @@ impl Default for HttpLimits {
 #[derive(Debug, Clone)]
 pub struct HttpMetrics {
     open: IntGaugeVec,
+    most: IntGaugeVec,
     accepted: IntCounterVec,
     full: IntCounterVec,
     accept_errors: IntCounterVec,
@@ -159,6 +160,11 @@ impl HttpMetrics {
         let counters = |name: &str, help: &str| metrics.counters(name, help, &["server"]);
         Ok(Self {
             open: metrics.gauges("http_connections_open", "Open connections.", &["server"])?,
+            most: metrics.gauges(
+                "http_connections_max",
+                "Connections that a server may have open at a time.",
+                &["server"],
+            )?,
             accepted: counters("http_connections_total", "Accepted connections.")?,
             full: counters(
                 "http_connections_full_total",
@@ -184,6 +190,7 @@ impl HttpMetrics {
         let name = &[name];
         ServerMetrics {
             open: self.open.with_label_values(name),
+            most: self.most.with_label_values(name),
             accepted: self.accepted.with_label_values(name),
             full: self.full.with_label_values(name),
             accept_errors: self.accept_errors.with_label_values(name),
@@ -197,6 +204,7 @@ impl HttpMetrics {
 #[derive(Debug, Clone)]
 pub struct ServerMetrics {
     open: IntGauge,
+    most: IntGauge,
     accepted: IntCounter,
     full: IntCounter,
     accept_errors: IntCounter,

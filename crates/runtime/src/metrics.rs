@@ -77,6 +77,24 @@ impl Metrics {
         self.add(name, metric)
     }
 
+    /// The same; these values of its labels are there from the start, at 0: a rate is known from the
+    /// first event on, and a panel is not empty before it.
+    pub fn counters_of(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        known: impl IntoIterator<Item = impl AsRef<[&'static str]>>,
+    ) -> Result<IntCounterVec, MetricsError> {
+        let metric = self.counters(name, help, labels)?;
+        for values in known {
+            metric
+                .get_metric_with_label_values(values.as_ref())
+                .map_err(named(name))?;
+        }
+        Ok(metric)
+    }
+
     pub fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
         let metric = IntGauge::with_opts(self.opts(name, help)).map_err(named(name))?;
         self.add(name, metric)

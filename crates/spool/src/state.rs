@@ -88,6 +88,8 @@ pub struct Status {
     pub entries: u64,
     /// Bytes that the segments take.
     pub bytes: u64,
+    /// Bytes that they may take.
+    pub max_bytes: u64,
     /// When the oldest record was appended.
     pub oldest: Option<Timestamp>,
     /// Why the last write failed, if it did.
@@ -309,6 +311,7 @@ impl Spool {
             bytes,
             oldest: state.oldest.filter(|_| state.entries > 0),
             failing: state.failing.clone(),
+            max_bytes: self.shared.options.max_bytes,
             has_room: bytes + (64 * 1024) <= self.shared.options.max_bytes,
             is_half_full: bytes > self.shared.options.max_bytes / 2,
             set_aside: state.set_aside,

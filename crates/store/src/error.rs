@@ -46,6 +46,36 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The words of [`Self::kind`].
+    pub const KINDS: [&str; 9] = [
+        "fenced",
+        "unavailable",
+        "too_slow",
+        "refused",
+        "conflict",
+        "unpublished",
+        "schema",
+        "topics",
+        "config",
+    ];
+
+    /// A word for what it is.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        let kind = match self {
+            Self::Fenced { .. } => 0,
+            Self::Unavailable(_) => 1,
+            Self::TooSlow => 2,
+            Self::Refused(_) => 3,
+            Self::Conflict { .. } => 4,
+            Self::Unpublished(_) => 5,
+            Self::Schema(_) => 6,
+            Self::Topics(_) => 7,
+            Self::Config(_) => 8,
+        };
+        Self::KINDS[kind]
+    }
+
     /// Whether the same call can succeed later.
     #[must_use]
     pub fn is_retriable(&self) -> bool {

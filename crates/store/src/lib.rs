@@ -9,6 +9,7 @@ mod expiry;
 mod fence;
 pub mod lite;
 mod migrations;
+mod observe;
 mod open;
 mod parts;
 pub mod postgres;
@@ -19,9 +20,10 @@ mod topics;
 mod types;
 
 pub use error::StoreError;
-pub use open::{StoreOptions, open};
+pub use observe::{Observation, Observer, PoolState};
+pub use open::{StoreOptions, open, open_observed};
 pub use types::{
-    AccessToken, Advance, Batch, CampaignSink, CampaignVersion, Expiring, Grant, Logged,
+    AccessToken, Advance, Aging, Batch, CampaignSink, CampaignVersion, Expiring, Grant, Logged,
     LoggedState, Lookup, Migrated, RefusedPostback, RejectsAdvance, Topics,
 };
 
@@ -49,6 +51,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// A cheap round trip, for readiness.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// The store's clock; our own where the store is a file.
+    async fn now(&self) -> Result<Timestamp, StoreError>;
 
     /// Records the topics' partition count and ids at first use; afterwards compares.
     /// [`StoreError::Topics`] says what differs.
@@ -146,7 +151,7 @@ pub trait Store: Send + Sync + 'static {
     -> Result<u64, StoreError>;
 
     /// The time of the oldest row; `None` where there is none.
-    async fn oldest(&self, what: Expiring) -> Result<Option<Timestamp>, StoreError>;
+    async fn oldest(&self, what: Aging) -> Result<Option<Timestamp>, StoreError>;
 
     /// The longest attribution window of all campaigns, in seconds; 0 where none has one.
     async fn longest_window(&self) -> Result<i64, StoreError>;

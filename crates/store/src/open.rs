@@ -1,6 +1,7 @@
 //! From `store.url` to an engine.
 
 use crate::lite::LiteStore;
+use crate::observe::Observer;
 use crate::postgres::{PostgresConfig, PostgresStore};
 use crate::{Store, StoreError};
 use std::path::Path;
@@ -34,11 +35,25 @@ impl Default for StoreOptions {
 /// [`StoreError::Config`] for a URL that can't be used, which is never quoted: it may hold a
 /// password. [`StoreError::Unavailable`] where SQLite's file can't be opened.
 pub fn open(url: &str, options: StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
+    open_observed(url, options, None)
+}
+
+/// The same, with somebody who hears of each call.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn open_observed(
+    url: &str,
+    options: StoreOptions,
+    observer: Option<Observer>,
+) -> Result<Arc<dyn Store>, StoreError> {
     if let Some(path) = url.strip_prefix("sqlite:") {
         let path = path.strip_prefix("//").unwrap_or(path);
         return Ok(Arc::new(LiteStore::open(
             Path::new(path),
             options.query_timeout,
+            observer,
         )?));
     }
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
@@ -46,7 +61,7 @@ pub fn open(url: &str, options: StoreOptions) -> Result<Arc<dyn Store>, StoreErr
             query_timeout: options.query_timeout,
             ..PostgresConfig::new(url, options.pool_size)
         };
-        return Ok(Arc::new(PostgresStore::connect(config)?));
+        return Ok(Arc::new(PostgresStore::connect(config, observer)?));
     }
     Err(StoreError::Config(
         "store.url must start with postgres:// or sqlite:".to_owned(),

@@ -17,6 +17,17 @@ pub struct Migrated {
     pub name: &'static str,
 }
 
+/// Rows that get older.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Aging {
+    /// Clicks, by their own time.
+    Clicks,
+    /// The postback log.
+    Log,
+    /// Postbacks that wait for their click.
+    Unmatched,
+}
+
 /// Rows that go when they are old enough.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Expiring {
@@ -40,14 +51,14 @@ pub struct Topics {
 /// What a batch needs to know.
 #[derive(Clone, Debug, Default)]
 pub struct Lookup {
-    /// Request ids of its postbacks: fills `View::known`, with the latest step.
+    /// Request ids of its postbacks: fills `View::known`, with the latest step, and `refused`.
     pub request_ids: Vec<RequestId>,
     /// Clickids of its clicks and postbacks: fills `clicks`, and `conversions` in the order of
     /// their numbers, and `campaigns` that these name.
     pub clickids: Vec<ClickId>,
     /// Campaigns that the batch's clicks name: fills `campaigns`.
     pub campaigns: Vec<i64>,
-    /// Clickids of its clicks: fills `unmatched`. Left empty where nothing waits.
+    /// Clickids of its clicks and of its replayed postbacks: fills `unmatched`. Left empty where nothing waits.
     pub arrived: Vec<ClickId>,
     /// Clickids of its postbacks: fills `unmatched_counts`. Left empty where nothing waits.
     pub waiting: Vec<ClickId>,

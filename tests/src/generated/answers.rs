@@ -58,10 +58,11 @@ pub fn line(one: &Conversion, zone: &Zone) -> Line {
     line
 }
 
-/// What CSV can say of it: none is as empty.
+/// What CSV can say of texts: none is as empty, and line breaks are pictures.
 #[must_use]
 pub fn flat(line: Line) -> Line {
     let cells = line.into_iter().map(Option::unwrap_or_default);
+    let cells = cells.map(|text| text.replace('\r', "␍").replace('\n', "␊"));
     cells.map(Some).collect()
 }
 

@@ -1,6 +1,6 @@
 //! The examples of docs/API.md, pasted one after the other: each answers what stands below it.
 
-use crate::readme::blocks_of;
+use postern_tests::pages::blocks_of;
 use postern_tests::stack::TOKEN;
 use postern_tests::{Stack, on_both, process, wait};
 use serde_json::Value;

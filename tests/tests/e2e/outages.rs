@@ -2,6 +2,7 @@
 
 use crate::bad_input::nobody;
 use crate::body::{self, converted};
+use postern_tests::checker::Installation;
 use postern_tests::process::{FAILPOINTS, settings};
 use postern_tests::stack::unique;
 use postern_tests::{Kind, Postern, Stack, http, on_both, real, run, wait};
@@ -106,6 +107,17 @@ fn kafka_comes_late() {
     });
 }
 
+/// Records of postbacks that wait for a consumer, as it says itself.
+async fn behind(stack: &Stack) -> f64 {
+    let mut records = 0.0;
+    for partition in 0..stack.partitions {
+        let labels = format!(r#"{{partition="{partition}",topic="postern.postbacks"}}"#);
+        let series = format!("postern_consumer_lag_records{labels}");
+        records += stack.consumer_metric(&series).await;
+    }
+    records
+}
+
 /// With the store down a postback is queued, and decided when it is back.
 #[test]
 fn the_store_goes_and_comes() {
@@ -144,6 +156,10 @@ fn the_store_goes_and_comes() {
             })
             .await;
         }
+        wait::until("the consumer tells what waits", async || {
+            (behind(stack).await >= 4.0).then_some(())
+        })
+        .await;
         // The ingress needs no store.
         assert_eq!(stack.ingress.readiness().await.0, 200);
 
@@ -159,6 +175,10 @@ fn the_store_goes_and_comes() {
         }
         stack.consumer.as_mut().unwrap().ready().await;
         stack.reports.as_mut().unwrap().ready().await;
+        wait::until("nothing waits any more", async || {
+            (behind(stack).await == 0.0).then_some(())
+        })
+        .await;
         // Answers are standard again.
         wait::until("a standard answer", async || {
             let clickid = stack.new_click().await;
@@ -166,6 +186,57 @@ fn the_store_goes_and_comes() {
             (answer.status == 200).then_some(())
         })
         .await;
+    });
+}
+
+/// The server breaks transactions off, as it does where they wait for each other or can't be put
+/// in an order: they are tried again, whole, and nothing counts as refused.
+#[test]
+fn transactions_are_broken_off() {
+    const TRIGGER: &str = "
+        CREATE SEQUENCE attempts;
+        CREATE FUNCTION break_off() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE attempt bigint := nextval('attempts');
+        BEGIN
+            IF attempt <= 2 THEN
+                RAISE EXCEPTION 'deadlock detected' USING ERRCODE = 'deadlock_detected';
+            ELSIF attempt <= 4 THEN
+                RAISE EXCEPTION 'no order' USING ERRCODE = 'serialization_failure';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER break_off BEFORE INSERT ON conversions
+        FOR EACH ROW EXECUTE FUNCTION break_off();";
+    if real::missing(true).is_some() {
+        return;
+    }
+    run::alone(Kind::Real, &settings(&[]), async |stack: &mut Stack| {
+        stack.spoil();
+        let store = Installation::from(&*stack).store;
+        let clickid = stack.new_click().await;
+        let first = stack
+            .postback(&format!("clickid={clickid}&revenue=3"))
+            .await;
+        converted(&first, &clickid, 18, "3", "USD");
+        store.execute(TRIGGER);
+        let clickid = stack.new_click().await;
+        let answer = stack
+            .postback(&format!("clickid={clickid}&revenue=4"))
+            .await;
+        stack.becomes(&answer.request_id(), "converted").await;
+        let attempts = stack.world.as_ref().unwrap();
+        let attempts = attempts.query("SELECT last_value FROM attempts");
+        assert_eq!(
+            attempts.trim(),
+            "5",
+            "two deadlocks, two without an order, and one that worked"
+        );
+        let again = stack
+            .postback(&format!("clickid={clickid}&revenue=5"))
+            .await;
+        assert_eq!(again.json()["note"], "duplicate", "{again:?}");
+        let refused = r#"postern_records_rejected_total{reason="refused_by_store"}"#;
+        assert_eq!(stack.consumer_metric(refused).await, 0.0);
     });
 }
 

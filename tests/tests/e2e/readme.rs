@@ -1,8 +1,9 @@
 //! The README's first postback works as it stands there.
 
 use crate::body;
+use postern_tests::pages::blocks_of;
 use postern_tests::stack::TOKEN;
-use postern_tests::{Stack, directory, on_both};
+use postern_tests::{Stack, on_both};
 use serde_json::Value;
 use std::process::Command;
 
@@ -13,37 +14,6 @@ const DUPLICATE: &str = r#"{"status":"ok","note":"duplicate","message":"Conversi
 const ADDRESS: &str = "127.0.0.1:8080";
 
 on_both!(alone &[]; first_postback);
-
-/// A fenced block: its language and its text.
-pub struct Block {
-    pub language: String,
-    pub text: String,
-}
-
-/// The fenced blocks of a page, under headings that are of interest.
-pub fn blocks_of(page: &str, is_of_interest: impl Fn(&str) -> bool) -> Vec<Block> {
-    let text = std::fs::read_to_string(directory::repository().join(page)).unwrap();
-    let mut blocks: Vec<Block> = Vec::new();
-    let (mut here, mut open) = (false, false);
-    for line in text.lines() {
-        if let Some(language) = line.strip_prefix("```") {
-            open = !open;
-            if open && here {
-                blocks.push(Block {
-                    language: language.to_owned(),
-                    text: String::new(),
-                });
-            }
-        } else if !open && line.starts_with('#') {
-            here = is_of_interest(line);
-        } else if open && here {
-            let block = blocks.last_mut().unwrap();
-            block.text.push_str(line);
-            block.text.push('\n');
-        }
-    }
-    blocks
-}
 
 async fn first_postback(stack: &mut Stack) {
     let blocks = blocks_of("README.md", |heading| heading.contains("First postback"));

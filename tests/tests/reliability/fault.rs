@@ -2,6 +2,7 @@
 //! ends, and what shows that it bit.
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use postern_tests::checker::AnswerKind;
 use postern_tests::directory;
 use postern_tests::fleet::{Fleet, Who};
 use postern_tests::history::{History, PostbackCall, Reply};
@@ -39,6 +40,8 @@ pub enum Fault {
     ConsumersRescaled,
     ClockForward,
     ClockBack,
+    /// Deleted, and made anew when the fault ends.
+    VerdictsDeleted,
 }
 
 /// All of them that need one broker only.
@@ -66,6 +69,7 @@ pub const ALL: &[Fault] = &[
     Fault::ConsumersRescaled,
     Fault::ClockForward,
     Fault::ClockBack,
+    Fault::VerdictsDeleted,
 ];
 
 /// Each piece both ways, so that a question takes twice that.
@@ -84,6 +88,8 @@ pub struct Begun {
     at: Instant,
     /// What its evidence is counted from.
     before: f64,
+    /// Kills and the like, of those that are made of many.
+    turns: usize,
     /// What was seen so far.
     seen: Vec<String>,
 }
@@ -114,6 +120,7 @@ impl Fault {
             Self::ConsumersRescaled => "consumers 2 → 1 → 4 → 2",
             Self::ClockForward => "an ingress' and a consumer's clock an hour ahead",
             Self::ClockBack => "their clocks an hour behind",
+            Self::VerdictsDeleted => "the topic of verdicts deleted and recreated",
         }
     }
 
@@ -164,6 +171,7 @@ impl Fault {
             fault: self,
             at: Instant::now(),
             before: 0.0,
+            turns: 0,
             seen: Vec::new(),
         };
         begun.before = begun.count(fleet).await;
@@ -183,6 +191,10 @@ impl Fault {
             Self::IngressFrozen => fleet.process(Who::Ingress(0)).signal("STOP"),
             Self::ConsumerFrozen => fleet.process(Who::Consumer(0)).signal("STOP"),
             Self::ClockForward | Self::ClockBack => step_clocks(fleet, self).await,
+            Self::VerdictsDeleted => {
+                let told = ["topics", "--delete", "--topic", "postern.verdicts"];
+                world.kafka_script("tool", &told);
+            }
             _ => {}
         }
         begun.seen = seen;
@@ -191,6 +203,11 @@ impl Fault {
 }
 
 impl Begun {
+    /// When it began.
+    pub fn since(&self) -> Instant {
+        self.at
+    }
+
     /// Lets it last.
     pub async fn last(&mut self, fleet: &mut Fleet, time: Duration) {
         let end = Instant::now() + time;
@@ -226,23 +243,26 @@ impl Begun {
                 fleet.remove_consumer().await;
             }
         }
-        if number > 0 && self.fault.mode().is_none() {
-            match self.fault {
-                Fault::IngressKilled | Fault::ConsumerKilled => {
-                    self.seen.push(format!("{number} kills"));
-                }
-                Fault::IngressesRolled => self.seen.push(format!("{number} in order")),
-                Fault::ConsumersRescaled => self.seen.push(format!("{number} changes")),
-                _ => {}
-            }
-        }
+        self.turns += number;
     }
 
-    /// Ends it; gives since when it was there, and what shows that it bit.
-    pub async fn lift(mut self, fleet: &mut Fleet, history: &History) -> (Instant, String) {
+    /// Ends it; gives what shows that it bit.
+    pub async fn lift(mut self, fleet: &mut Fleet, history: &History) -> String {
         let world = fleet.stack.world.clone().unwrap();
-        let bit = self.count(fleet).await - self.before;
+        let now = self.count(fleet).await;
+        // A process that was killed meanwhile counts from 0.
+        let bit = if now < self.before {
+            now
+        } else {
+            now - self.before
+        };
+        let turns = self.turns;
         match self.fault {
+            Fault::IngressKilled | Fault::ConsumerKilled => {
+                self.seen.push(format!("{turns} kills"));
+            }
+            Fault::IngressesRolled => self.seen.push(format!("{turns} in order")),
+            Fault::ConsumersRescaled => self.seen.push(format!("{turns} changes")),
             Fault::IngressFrozen => {
                 self.frozen(fleet, Who::Ingress(0));
                 fleet.process(Who::Ingress(0)).signal("CONT");
@@ -252,7 +272,7 @@ impl Begun {
                 fleet.process(Who::Consumer(0)).signal("CONT");
             }
             Fault::ClockForward | Fault::ClockBack => {
-                self.stepped(history);
+                self.stepped(history).await;
                 // Killed: where a library waits for a moment of the wall clock, libfaketime may have
                 // put that an hour off.
                 for who in [Who::Ingress(0), Who::Consumer(0)] {
@@ -283,6 +303,25 @@ impl Begun {
                 // It ends itself where it can't write its log.
                 world.store_script("start");
             }
+            Fault::VerdictsDeleted => {
+                fleet.stack.said(&["topics", "create"]);
+                let lifted = Instant::now();
+                // Each ingress finds it again, or all its answers would be `queued` for ever.
+                for ingress in 0..2 {
+                    postern_tests::wait::until("verdicts come again", async || {
+                        let recorded = history.recorded();
+                        let calls = recorded.postbacks.iter().rev();
+                        let mut since = calls.take_while(|call| call.ended >= lifted);
+                        let decided = |call: &PostbackCall| {
+                            call.began >= lifted
+                                && call.sent.ingress == ingress
+                                && call.kind() == AnswerKind::Standard
+                        };
+                        since.any(decided).then_some(())
+                    })
+                    .await;
+                }
+            }
             _ => {}
         }
         if let Some((kafka, _)) = self.fault.mode() {
@@ -297,7 +336,7 @@ impl Begun {
             self.seen.insert(0, format!("{bit} {what}"));
         }
         assert!(!self.seen.is_empty(), "{}: no evidence", self.fault.name());
-        (self.at, self.seen.join(", "))
+        self.seen.join(", ")
     }
 
     /// What is counted as its evidence.
@@ -310,7 +349,10 @@ impl Begun {
                 "connections closed"
             }
             Fault::KafkaHung | Fault::KafkaStuck | Fault::StoreHung => "bytes swallowed",
-            Fault::StoreKilled | Fault::StoreFrozen | Fault::StoreDiskFull => "queued answers",
+            Fault::StoreKilled
+            | Fault::StoreFrozen
+            | Fault::StoreDiskFull
+            | Fault::VerdictsDeleted => "queued answers",
             _ => return None,
         })
     }
@@ -348,25 +390,34 @@ impl Begun {
         self.seen.push("its state is T".to_owned());
     }
 
-    /// A conversion says when its postback was received, by the clock of its ingress.
-    fn stepped(&mut self, history: &History) {
-        let recorded = history.recorded();
-        let since = |call: &&PostbackCall| call.began >= self.at;
-        let off = recorded.postbacks.iter().filter(since).filter(|call| {
-            let Reply::Answer(answer) = &call.reply else {
-                return false;
-            };
-            let created = answer.body.split_once(r#""created_at":""#);
-            let created = created.and_then(|(_, rest)| rest.get(..19)?.parse::<DateTime>().ok());
-            created.is_some_and(|created| {
-                let now = Timestamp::now().to_zoned(TimeZone::UTC).datetime();
-                now.duration_since(created).unsigned_abs() > STEP / 2
-            })
-        });
-        let off = off.count();
-        assert!(off > 0, "{}: no time of another hour", self.fault.name());
+    /// A conversion says when its postback was received, by the clock of its ingress. Waited for: a
+    /// consumer that was just started has to come to those of now first.
+    async fn stepped(&mut self, history: &History) {
+        let what = format!("{}: a conversion of another hour", self.fault.name());
+        let off = postern_tests::wait::until(&what, async || {
+            let off = of_another_hour(history, self.at);
+            (off > 0).then_some(off)
+        })
+        .await;
         self.seen.push(format!("{off} conversions of another hour"));
     }
+}
+
+fn of_another_hour(history: &History, from: Instant) -> usize {
+    let recorded = history.recorded();
+    let since = |call: &&PostbackCall| call.began >= from;
+    let off = recorded.postbacks.iter().filter(since).filter(|call| {
+        let Reply::Answer(answer) = &call.reply else {
+            return false;
+        };
+        let created = answer.body.split_once(r#""created_at":""#);
+        let created = created.and_then(|(_, rest)| rest.get(..19)?.parse::<DateTime>().ok());
+        created.is_some_and(|created| {
+            let now = Timestamp::now().to_zoned(TimeZone::UTC).datetime();
+            now.duration_since(created).unsigned_abs() > STEP / 2
+        })
+    });
+    off.count()
 }
 
 /// Ends a process and starts it again.

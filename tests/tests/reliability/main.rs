@@ -17,8 +17,9 @@ mod outside;
 mod redirect;
 mod rescale;
 mod same_click;
+mod table;
 
-use postern_tests::checker::{self, Evidence, Installation, Options};
+use postern_tests::checker::{self, Evidence, Installation, Options, Report};
 use postern_tests::fleet::Fleet;
 use postern_tests::history::History;
 use postern_tests::process::Settings;
@@ -77,11 +78,11 @@ fn set_campaigns(fleet: &Fleet, turn: usize) {
 
 /// Waits until everything is at rest, checks the history, and says what was seen.
 async fn check(fleet: &Fleet, name: &str, history: &History) {
-    check_filled(fleet, name, history, false).await;
+    judge(fleet, name, history, false).await.assert_clean();
 }
 
-/// The same where the store may have been filled again.
-async fn check_filled(fleet: &Fleet, name: &str, history: &History, refilled: bool) {
+/// The same without an end of the test; `refilled` where the store may have been filled again.
+async fn judge(fleet: &Fleet, name: &str, history: &History, refilled: bool) -> Report {
     let options = Options {
         patience: Duration::from_secs(120),
         sample: 500,
@@ -95,7 +96,7 @@ async fn check_filled(fleet: &Fleet, name: &str, history: &History, refilled: bo
         fleet.stack.kind,
         history.summary()
     ));
-    report.assert_clean();
+    report
 }
 
 /// Past the capture of test output: these lines are what the run is for.

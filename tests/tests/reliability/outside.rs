@@ -2,22 +2,36 @@
 //! once, alone, and some of them two at a time; in the long form (`make soak`) again and again.
 
 use crate::fault::{ALL, Begun, Fault};
-use crate::{check, check_filled, full, say, set_campaigns, turn};
+use crate::table::{self, Table};
+use crate::{check, full, judge, say, set_campaigns, turn};
 use postern_tests::checker::AnswerKind;
 use postern_tests::fleet::Fleet;
-use postern_tests::history::{History, Reply, nearest};
+use postern_tests::history::{History, nearest};
 use postern_tests::process::settings;
 use postern_tests::real::{self, World};
 use postern_tests::traffic::{Chance, Traffic};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What is asked of the long form.
 const MINUTES: &str = "SOAK_MINUTES";
 const SEED: &str = "SOAK_SEED";
-/// Those alone whose names hold this, to repeat one.
+/// Those alone whose names hold this, to repeat one; with a `!` before it, all others.
 const FAULTS: &str = "FAULTS";
+
+/// Whether a fault is to happen.
+fn is_wanted(name: &str) -> bool {
+    let text = std::env::var(FAULTS).unwrap_or_default();
+    match text.strip_prefix('!') {
+        Some(not) => !name.contains(not),
+        None => text.split(',').any(|part| name.contains(part)),
+    }
+}
+
+/// Whether only some are to happen.
+fn is_choosy() -> bool {
+    std::env::var(FAULTS).is_ok_and(|text| !text.starts_with('!'))
+}
 
 /// Of the first and the second of two at a time.
 const FIRST: [Fault; 8] = [
@@ -36,129 +50,81 @@ const SECOND: [Fault; 3] = [
     Fault::ConsumerFrozen,
 ];
 
+/// The line of all pairs.
+const TWO: &str = "two at a time";
+
 struct Size {
     callers: u32,
     rate: u32,
     /// How long a fault lasts, and the calm after it.
     lasts: Duration,
     calm: Duration,
+    /// It lasts longer, up to [`LONGEST`] times that, until so many are acknowledged.
+    acknowledged: usize,
     mixed: usize,
 }
+
+const LONGEST: u32 = 4;
 
 const SHORT: Size = Size {
     callers: 48,
     rate: 150,
     lasts: Duration::from_secs(4),
     calm: Duration::from_millis(500),
+    acknowledged: 0,
     mixed: 1,
 };
 const LONG: Size = Size {
-    callers: 300,
-    rate: 500,
-    lasts: Duration::from_secs(25),
+    callers: 400,
+    rate: 600,
+    lasts: Duration::from_secs(20),
     calm: Duration::from_secs(4),
+    acknowledged: 7000,
     mixed: 3,
 };
 
-/// What callers saw of a fault.
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    times: usize,
-    sent: usize,
-    acknowledged: usize,
-    /// Longest time without any answer.
-    silent: Duration,
-    evidence: Vec<String>,
-}
+/// What an hour of the long form must come to: acknowledged while each fault was there, and in all.
+const EACH: usize = 20_000;
+const ALL_TOGETHER: usize = 500_000;
 
-impl Seen {
-    fn of(history: &History, from: Instant, to: Instant, evidence: String) -> Self {
-        let recorded = history.recorded();
-        let within = |at: Instant| (from..=to).contains(&at);
-        let mut seen = Self {
-            times: 1,
-            evidence: vec![evidence],
-            ..Self::default()
-        };
-        let mut ends = vec![from, to];
-        for call in &recorded.postbacks {
-            seen.sent += usize::from(within(call.began));
-            if let Reply::Answer(answer) = &call.reply
-                && within(call.ended)
-            {
-                seen.acknowledged += usize::from(matches!(answer.status, 200 | 202));
-                ends.push(call.ended);
-            }
-        }
-        ends.sort_unstable();
-        let gaps = ends.windows(2).map(|pair| pair[1] - pair[0]);
-        seen.silent = gaps.max().unwrap_or_default();
-        seen
-    }
-
-    fn add(&mut self, other: Self) {
-        self.times += other.times;
-        self.sent += other.sent;
-        self.acknowledged += other.acknowledged;
-        self.silent = self.silent.max(other.silent);
-        self.evidence.extend(other.evidence);
-    }
-}
-
-/// Lines by the name of the fault.
-type Table = BTreeMap<String, Seen>;
-
-fn add(table: &mut Table, name: &str, seen: Seen) {
-    table.entry(name.to_owned()).or_default().add(seen);
-}
-
-/// As Markdown. What was lost, doubled or false is nothing, or nobody came this far.
-fn show(table: &Table) {
-    if table.is_empty() {
-        return;
-    }
-    say(
-        "| fault | times | sent | acknowledged meanwhile | lost | doubled | false | longest time without an answer | that it bit |",
-    );
-    say("|---|--:|--:|--:|--:|--:|--:|--:|---|");
-    for (name, seen) in table {
-        say(&format!(
-            "| {name} | {} | {} | {} | 0 | 0 | 0 | {:.1} s | {} |",
-            seen.times,
-            seen.sent,
-            seen.acknowledged,
-            seen.silent.as_secs_f64(),
-            seen.evidence.first().cloned().unwrap_or_default()
-        ));
-    }
-}
-
-/// One fault while callers go on.
-async fn suffer(fleet: &mut Fleet, history: &History, fault: Fault, size: &Size) -> Seen {
-    let mut begun = fault.begin(fleet).await;
-    begun.last(fleet, size.lasts).await;
-    let (from, evidence) = begun.lift(fleet, history).await;
-    let to = Instant::now();
-    recover(fleet, size).await;
-    Seen::of(history, from, to, evidence)
-}
-
-/// Two at a time.
-async fn suffer_both(
+/// One fault while callers go on, or two at a time.
+async fn suffer(
     fleet: &mut Fleet,
     history: &History,
-    faults: [Fault; 2],
+    faults: &[Fault],
     size: &Size,
-) -> Seen {
-    let mut first: Begun = faults[0].begin(fleet).await;
-    let mut second = faults[1].begin(fleet).await;
-    second.last(fleet, size.lasts).await;
-    first.last(fleet, Duration::ZERO).await;
-    let (from, one) = first.lift(fleet, history).await;
-    let (_, other) = second.lift(fleet, history).await;
+    name: &str,
+    table: &mut Table,
+) {
+    let mut begun: Vec<Begun> = Vec::new();
+    for fault in faults {
+        begun.push(fault.begin(fleet).await);
+    }
+    let from = begun[0].since();
+    for _ in 0..LONGEST {
+        let last = begun.last_mut().expect("a fault");
+        last.last(fleet, size.lasts).await;
+        if table::acknowledged(history, from, Instant::now()) >= size.acknowledged {
+            break;
+        }
+    }
+    let mut evidence = Vec::new();
+    for one in begun {
+        evidence.push(one.lift(fleet, history).await);
+    }
     let to = Instant::now();
     recover(fleet, size).await;
-    Seen::of(history, from, to, format!("{one}; {other}"))
+    table.add(name, history, from, to, evidence.join(", "));
+}
+
+/// Waits as long as a fault is to last that needs nothing done meanwhile.
+async fn stand(history: &History, from: Instant, size: &Size) {
+    for _ in 0..LONGEST {
+        tokio::time::sleep(size.lasts).await;
+        if table::acknowledged(history, from, Instant::now()) >= size.acknowledged {
+            break;
+        }
+    }
 }
 
 async fn recover(fleet: &mut Fleet, size: &Size) {
@@ -166,7 +132,7 @@ async fn recover(fleet: &mut Fleet, size: &Size) {
     tokio::time::sleep(size.calm).await;
 }
 
-/// All faults in an order that the seed gives.
+/// All faults in an order that the seed gives. From `until` on only those that need more.
 async fn round(size: &Size, seed: u64, table: &mut Table, until: Option<Instant>) {
     let world = Arc::new(World::proxied());
     let mut fleet = Fleet::on(world.clone(), &settings(&[])).await;
@@ -175,41 +141,41 @@ async fn round(size: &Size, seed: u64, table: &mut Table, until: Option<Instant>
     let traffic = Traffic::start(&fleet.ingresses(), &history, size.callers, size.rate);
     tokio::time::sleep(size.calm).await;
     let mut chance = Chance::new(seed);
-    let wanted = std::env::var(FAULTS).unwrap_or_default();
+    let done = |table: &Table, name: &str| {
+        until.is_some_and(|until| Instant::now() >= until) && table.acknowledged(name) >= EACH
+    };
     for fault in chance.shuffled(ALL) {
-        if !fault.name().contains(&wanted) {
+        if !is_wanted(fault.name()) || done(table, fault.name()) {
             continue;
-        }
-        if until.is_some_and(|until| Instant::now() >= until) {
-            break;
         }
         if let Some(missing) = fault.needs(&world) {
             real::left_out(fault.name(), missing);
             continue;
         }
         say(&format!("{}…", fault.name()));
-        let seen = suffer(&mut fleet, &history, fault, size).await;
-        say(&format!("{}: {seen:?}", fault.name()));
-        add(table, fault.name(), seen);
+        suffer(&mut fleet, &history, &[fault], size, fault.name(), table).await;
     }
-    let mixed = if wanted.is_empty() { size.mixed } else { 0 };
+    let mixed = if is_choosy() { 0 } else { size.mixed };
     for _ in 0..mixed {
-        if until.is_some_and(|until| Instant::now() >= until) {
-            break;
-        }
         let faults = [chance.one_of(&FIRST), chance.one_of(&SECOND)];
-        let name = format!("{}, {}", faults[0].name(), faults[1].name());
-        say(&format!("{name}…"));
-        let seen = suffer_both(&mut fleet, &history, faults, size).await;
-        say(&format!("{name}: {seen:?}"));
-        add(table, "two at a time", seen);
+        if !done(table, TWO) {
+            say(&format!("{}, {}…", faults[0].name(), faults[1].name()));
+            suffer(&mut fleet, &history, &faults, size, TWO, table).await;
+        }
     }
     set_campaigns(&fleet, 1);
     traffic.finish().await;
-    check(&fleet, &format!("faults outside, seed {seed}"), &history).await;
+    let name = format!("faults outside, seed {seed}");
+    let report = judge(&fleet, &name, &history, false).await;
+    table.judge(&history, &report);
     drop(fleet);
     world.end();
 }
+
+const BROKERS: [(&str, &[&str]); 2] = [
+    ("a broker of three killed", &["3"]),
+    ("two brokers of three killed", &["1", "2"]),
+];
 
 /// One broker of three is killed, then two.
 async fn brokers(size: &Size, table: &mut Table) {
@@ -219,16 +185,13 @@ async fn brokers(size: &Size, table: &mut Table) {
     let history = History::new();
     let traffic = Traffic::start(&fleet.ingresses(), &history, size.callers, size.rate);
     tokio::time::sleep(size.calm).await;
-    for (name, killed) in [
-        ("a broker of three killed", &["3"][..]),
-        ("two brokers of three killed", &["1", "2"]),
-    ] {
+    for (name, killed) in BROKERS {
         say(&format!("{name}…"));
         let from = Instant::now();
         for broker in killed {
             world.kafka_script("kill", &["--broker", broker]);
         }
-        tokio::time::sleep(size.lasts).await;
+        stand(&history, from, size).await;
         let status = world.kafka_status();
         let stopped = status.matches("stopped").count();
         assert_eq!(stopped, killed.len(), "{status}");
@@ -238,15 +201,16 @@ async fn brokers(size: &Size, table: &mut Table) {
         let to = Instant::now();
         recover(&mut fleet, size).await;
         let evidence = format!("{stopped} without a process");
-        let seen = Seen::of(&history, from, to, evidence);
-        say(&format!("{name}: {seen:?}"));
-        add(table, name, seen);
+        table.add(name, &history, from, to, evidence);
     }
     traffic.finish().await;
-    check(&fleet, "brokers of three", &history).await;
+    let report = judge(&fleet, "brokers of three", &history, false).await;
+    table.judge(&history, &report);
     drop(fleet);
     world.end();
 }
+
+const RESTORED: &str = "PostgreSQL restored from a backup";
 
 /// PostgreSQL comes back as it was earlier, and is filled again from Kafka.
 async fn store_of_earlier(size: &Size, table: &mut Table) {
@@ -268,14 +232,14 @@ async fn store_of_earlier(size: &Size, table: &mut Table) {
     world.start_store();
     let after = count();
     assert!(after < before, "{after} of {before} conversions");
-    tokio::time::sleep(size.lasts).await;
+    stand(&history, from, size).await;
     let to = Instant::now();
     recover(&mut fleet, size).await;
     let evidence = format!("{} conversions gone", before - after);
-    let seen = Seen::of(&history, from, to, evidence);
-    add(table, "PostgreSQL restored from a backup", seen);
+    table.add(RESTORED, &history, from, to, evidence);
     traffic.finish().await;
-    check_filled(&fleet, "a store of earlier", &history, true).await;
+    let report = judge(&fleet, "a store of earlier", &history, true).await;
+    table.judge(&history, &report);
     drop(fleet);
     world.end();
 }
@@ -343,9 +307,10 @@ fn outside(scenario: impl AsyncFnOnce(&mut Table)) {
     }
     let _turn = turn();
     postern_tests::run::plain(async || {
-        let mut table = Table::new();
+        let mut table = Table::default();
         scenario(&mut table).await;
-        show(&table);
+        table.show();
+        table.assert_clean();
     });
 }
 
@@ -373,21 +338,38 @@ fn soak() {
     let minutes: u64 = number(MINUTES).unwrap_or(60);
     let first: u64 = number(SEED).unwrap_or(1);
     outside(async |table: &mut Table| {
-        let until = Instant::now() + Duration::from_secs(60 * minutes);
+        let began = Instant::now();
+        let time = Duration::from_secs(60 * minutes);
+        let until = began + time;
+        let alone = is_choosy();
+        let mut last = first;
         for seed in first.. {
-            store_of_earlier(&LONG, table).await;
-            brokers(&LONG, table).await;
+            last = seed;
+            if !alone {
+                if seed == first || table.acknowledged(RESTORED) < EACH {
+                    store_of_earlier(&LONG, table).await;
+                }
+                if seed == first || table.acknowledged(BROKERS[1].0) < EACH {
+                    brokers(&LONG, table).await;
+                }
+            }
             round(&LONG, seed, table, Some(until)).await;
-            if Instant::now() >= until {
+            table.show();
+            // Those that came too short get half as much time again.
+            let enough = alone || table.least_and_all().0 >= EACH;
+            if Instant::now() >= if enough { until } else { until + time / 2 } {
                 break;
             }
-            show(table);
         }
-        let sent: usize = table.values().map(|seen| seen.sent).sum();
-        let acknowledged: usize = table.values().map(|seen| seen.acknowledged).sum();
+        let (least, all) = table.least_and_all();
         say(&format!(
-            "soak of {minutes} minutes, first seed {first}: {sent} sent and {acknowledged} \
-             acknowledged while a fault was active"
+            "soak of {:.0} minutes, seeds {first} to {last}: {all} acknowledged, at least {least} \
+             while each fault was there",
+            began.elapsed().as_secs_f64() / 60.0
         ));
+        if minutes >= 60 && !alone {
+            assert!(least >= EACH, "{least} of {EACH} while a fault was there");
+            assert!(all >= ALL_TOGETHER, "{all} of {ALL_TOGETHER} in all");
+        }
     });
 }

@@ -157,13 +157,21 @@ impl Turn<'_> {
         self.state.postbacks = placed.offset + 1;
         let postback = placed.postback;
         let request_id = postback.request_id;
-        if let Some(known) = self.view.known.get(&request_id) {
+        if let Some(known) = self.view.known.get(&request_id).cloned() {
             // A redelivery or a spooled resend: nothing changes, the answer is the same.
+            let outcome = if postback.replayed {
+                self.again(&postback, known)
+            } else {
+                known.outcome
+            };
             self.out.verdicts.push(Verdict {
                 request_id,
-                outcome: known.outcome.clone(),
+                outcome,
             });
             return;
+        }
+        if postback.replayed && self.view.refused.remove(&request_id) {
+            self.out.writes.unrefused.push(request_id);
         }
         let decision = match self.resolve(&postback) {
             Some(decision) => decision,
@@ -190,6 +198,50 @@ impl Turn<'_> {
             reason: decision.reason,
             observed: decision.observed,
         });
+    }
+
+    /// A postback that was decided before, and that an operator sent once more: settings or clicks
+    /// may have come meanwhile. What it made of a conversion stays.
+    fn again(&mut self, postback: &Postback, known: Known) -> Outcome {
+        if matches!(
+            known.outcome,
+            Outcome::Converted { .. } | Outcome::Updated { .. }
+        ) {
+            return known.outcome;
+        }
+        let Some(decision) = self.resolve(postback) else {
+            // Its click is still missing; where it waits, it waits on.
+            return known.outcome;
+        };
+        self.wait_no_longer(postback);
+        let outcome = decision.known.outcome.clone();
+        if outcome == known.outcome && decision.known.conversion_id == known.conversion_id {
+            return outcome;
+        }
+        let request_id = postback.request_id;
+        self.view.known.insert(request_id, decision.known.clone());
+        self.out.writes.changes.push(Change {
+            request_id,
+            received_at: postback.received_at,
+            known: decision.known,
+            reason: "replay",
+            detail: decision.reason,
+            observed: decision.observed,
+        });
+        outcome
+    }
+
+    /// Its click was there all the time, in a partition where nobody looks for those that wait.
+    fn wait_no_longer(&mut self, postback: &Postback) {
+        let Some(waiting) = self.view.unmatched.get_mut(&postback.clickid) else {
+            return;
+        };
+        let before = waiting.len();
+        waiting.retain(|one| one.postback.request_id != postback.request_id);
+        if waiting.len() < before {
+            self.out.writes.unmatched_removed.push(postback.request_id);
+            self.state.unmatched -= 1;
+        }
     }
 
     /// What becomes of a postback that wasn't decided before; `None` where its click is missing.

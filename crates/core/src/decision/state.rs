@@ -10,7 +10,7 @@ use crate::record::postback::Postback;
 use crate::record::verdict::Outcome;
 use crate::status::Status;
 use jiff::Timestamp;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Where a partition stands: the row that every transaction locks, compares and moves on.
@@ -170,13 +170,15 @@ pub struct Known {
 pub struct View {
     /// Postbacks decided before.
     pub known: HashMap<RequestId, Known>,
+    /// Postbacks that stand in the log as refused.
+    pub refused: HashSet<RequestId>,
     /// Clicks.
     pub clicks: HashMap<ClickId, Click>,
     /// Conversions per click, in the order in which they were stored.
     pub conversions: HashMap<ClickId, Vec<Stored>>,
     /// The campaigns concerned that somebody set.
     pub campaigns: HashMap<i64, Arc<Campaign>>,
-    /// Postbacks that wait for the batch's clicks.
+    /// Postbacks that wait for the batch's clicks, and for those of its replayed postbacks.
     pub unmatched: HashMap<ClickId, Vec<Unmatched>>,
     /// How many wait for clicks that the batch's postbacks name but its clicks don't bring.
     pub unmatched_counts: HashMap<ClickId, usize>,
@@ -241,6 +243,8 @@ pub struct Writes {
     /// What became of conversions that were there before; never of one in `conversions`' own
     /// row, which keeps the status that it came with.
     pub statuses: Vec<StatusChange>,
+    /// Refused postbacks whose rows make way for one in `log`.
+    pub unrefused: Vec<RequestId>,
     /// New rows of the postback log.
     pub log: Vec<LogEntry>,
     /// Later steps of logged postbacks.
@@ -257,6 +261,7 @@ impl Writes {
         self.clicks.append(&mut other.clicks);
         self.conversions.append(&mut other.conversions);
         self.statuses.append(&mut other.statuses);
+        self.unrefused.append(&mut other.unrefused);
         self.log.append(&mut other.log);
         self.changes.append(&mut other.changes);
         self.unmatched_added.append(&mut other.unmatched_added);

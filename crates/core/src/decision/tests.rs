@@ -8,6 +8,7 @@ mod histories;
 mod history;
 mod memory;
 mod model;
+mod replay;
 
 use self::history::{CLICK, EVENT, GUARDED, PLAIN, TXID};
 use self::memory::{Store, placed_clicks, placed_postbacks};

@@ -72,6 +72,9 @@ pub struct Postback {
     /// knows.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub may_wait: bool,
+    /// Whether an operator sent it once more, to be decided again unless it converted.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub replayed: bool,
     /// For the log.
     pub origin: Origin,
 }
@@ -86,6 +89,14 @@ fn yes() -> bool {
 )]
 fn is_true(flag: &bool) -> bool {
     *flag
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Postback {
@@ -113,6 +124,7 @@ impl Postback {
             signature: fields.signature,
             warnings: fields.warnings,
             may_wait: true,
+            replayed: false,
             origin,
         }
     }

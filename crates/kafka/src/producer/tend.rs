@@ -62,7 +62,7 @@ impl Producer {
     /// A new client in place of the old one. Unless the old one is of no use at all, the new one
     /// must reach the brokers first: where they are away, a new client is no better.
     fn replace(&self, at_once: bool) -> Result<(), KafkaError> {
-        let client = Client::new(&self.shared.config, false)?;
+        let client = Client::new(&self.shared.config, &self.shared.observed, false)?;
         let topics = self.topics().clone();
         let reached = client.learn(&topics, REACH);
         if !at_once {

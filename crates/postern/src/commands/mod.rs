@@ -1,7 +1,11 @@
 //! Commands that do one thing and end.
 
 pub mod campaign;
+pub mod configuration;
+pub mod doctor;
 pub mod parse;
+pub mod replay;
+pub mod send;
 pub mod spool;
 pub mod token;
 

@@ -2,6 +2,7 @@
 //! it happens before any port is bound.
 
 mod raw;
+pub mod reference;
 
 use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
@@ -126,6 +127,11 @@ impl Settings {
     /// Where the spool of an ingress lies.
     pub fn spool_directory(&self) -> PathBuf {
         self.data_dir.join("spool")
+    }
+
+    /// Where a standalone keeps the token of its clicks, unless it was told one.
+    pub fn clicks_token_file(&self) -> PathBuf {
+        self.data_dir.join("clicks.token")
     }
 
     fn check(raw: raw::Raw, role: Role) -> anyhow::Result<Self> {

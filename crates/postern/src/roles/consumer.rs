@@ -4,6 +4,7 @@ use crate::config::Settings;
 use crate::roles::ingress::instance;
 use crate::roles::reports::publish_campaigns;
 use crate::startup::{App, PATIENCE, prepare_store, prepare_topics, retry, topic_admin};
+use crate::store_metrics;
 use anyhow::Context as _;
 use postern_consumer::{
     ConsumerConfig, ConsumerMetrics, Expiry, LocalVerdicts, Parts, RefusedLogger, Status, Worker,
@@ -22,10 +23,10 @@ use tokio::runtime::Handle;
 
 /// Runs the role until the process is told to stop.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let app = App::start(settings, false).await?;
-    let connection = app.settings.kafka.connection()?;
+    let app = App::start(settings, "consumer", false).await?;
+    let connection = app.connection()?;
     let topics = topic_admin(&connection)?;
-    let store = open_store(&app.settings)?;
+    let store = open_measured_store(&app)?;
     app.watch_kafka(topics.clone(), app.health.check("kafka"));
     app.watch_store(store.clone());
     publish_campaigns(&app, &connection, store.clone())?;
@@ -36,6 +37,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 /// The configured store; not contacted yet.
 pub fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     postern_store::open(settings.store.url.expose(), settings.store.options).context("store.url")
+}
+
+/// The same, its calls measured.
+pub fn open_measured_store(app: &App) -> anyhow::Result<Arc<dyn Store>> {
+    let observer = store_metrics::observer(&app.metrics)?;
+    let store = &app.settings.store;
+    postern_store::open_observed(store.url.expose(), store.options, Some(observer))
+        .context("store.url")
 }
 
 /// Starts the workers as soon as topics and store are as they must be.

@@ -19,8 +19,8 @@ use tokio::runtime::Handle;
 
 /// Runs the role until the process is told to stop.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let app = App::start(settings, true).await?;
-    let connection = app.settings.kafka.connection()?;
+    let app = App::start(settings, "ingress", true).await?;
+    let connection = app.connection()?;
     let topics = topic_admin(&connection)?;
     let spool = open_spool(&app.settings)?;
     // With a spool behind it, an ingress can do without Kafka for a while.

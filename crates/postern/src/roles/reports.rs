@@ -1,7 +1,7 @@
 //! `postern reports`.
 
 use crate::config::Settings;
-use crate::roles::consumer::open_store;
+use crate::roles::consumer::open_measured_store;
 use crate::startup::{App, retry, topic_admin};
 use postern_kafka::{Connection, TopicAdmin};
 use postern_reports::{Publisher, Reports, ReportsConfig, ReportsMetrics};
@@ -13,10 +13,10 @@ use tokio::sync::Notify;
 
 /// Runs the role until the process is told to stop.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let app = App::start(settings, true).await?;
-    let connection = app.settings.kafka.connection()?;
+    let app = App::start(settings, "reports", true).await?;
+    let connection = app.connection()?;
     let topics = topic_admin(&connection)?;
-    let store = open_store(&app.settings)?;
+    let store = open_measured_store(&app)?;
     app.watch_kafka(topics.clone(), app.health.check("kafka"));
     app.watch_store(store.clone());
     watch_schema(&app, store.clone());

@@ -23,8 +23,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-const TOKEN_FILE: &str = "clicks.token";
-
 /// Runs everything until the process is told to stop.
 pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let directory = settings.data_dir.clone();
@@ -36,10 +34,10 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
     settings.kafka.client.brokers = broker.brokers();
     let token = match settings.ingress.clicks_token.take() {
         Some(token) => token,
-        None => kept_token(&directory.join(TOKEN_FILE))?,
+        None => kept_token(&settings.clicks_token_file())?,
     };
     settings.ingress.clicks_token = Some(token.clone());
-    let app = App::start(settings, true).await?;
+    let app = App::start(settings, "standalone", true).await?;
     app.lifecycle
         .spawn(Stage::Base, "broker", |stop| async move {
             tokio::select! {
@@ -51,9 +49,9 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
             }
         });
 
-    let connection = app.settings.kafka.connection()?;
+    let connection = app.connection()?;
     let topics = topic_admin(&connection)?;
-    let store = consumer::open_store(&app.settings)?;
+    let store = consumer::open_measured_store(&app)?;
     for migrated in store
         .migrate()
         .await

@@ -273,6 +273,10 @@ impl<S: Handler> Server<S> {
 
 fn rules<S: Handler>(limits: &HttpLimits, service: Arc<S>) -> Rules {
     let (metrics, timeouts) = (limits.metrics.clone(), limits.metrics.clone());
+    if let Some(metrics) = &metrics {
+        let most = i64::try_from(limits.max_connections).unwrap_or(i64::MAX);
+        metrics.most.set(most);
+    }
     let worded = limits.clone();
     Rules {
         header_timeout: limits.header_timeout,

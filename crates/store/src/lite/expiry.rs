@@ -4,7 +4,7 @@ use super::lane::Session;
 use super::read::request_id;
 use super::write::time;
 use crate::expiry;
-use crate::{Expiring, StoreError};
+use crate::{Aging, Expiring, StoreError};
 use jiff::Timestamp;
 use libsql::Value;
 use postern_core::ids::RequestId;
@@ -48,7 +48,7 @@ pub(super) fn expire(
     })
 }
 
-pub(super) fn oldest(session: &Session, what: Expiring) -> Result<Option<Timestamp>, StoreError> {
+pub(super) fn oldest(session: &Session, what: Aging) -> Result<Option<Timestamp>, StoreError> {
     let times = session.rows(expiry::oldest(what), Vec::new(), |columns| {
         match columns.maybe_integer(0)? {
             None => Ok(None),

@@ -2,6 +2,7 @@
 
 use super::error;
 use crate::StoreError;
+use crate::observe::Observed;
 use libsql::{Connection, Row, Value};
 use std::future::Future;
 use std::pin::pin;
@@ -19,11 +20,16 @@ pub(super) struct Lane {
     session: Arc<Mutex<Session>>,
     /// The same connection, for interrupting it.
     connection: Connection,
+    observed: Observed,
 }
 
 impl Lane {
     /// A connection that keeps up to `cache` KiB of the file in memory.
-    pub(super) fn open(database: &libsql::Database, cache: u32) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        database: &libsql::Database,
+        cache: u32,
+        observed: Observed,
+    ) -> Result<Self, StoreError> {
         let connection = database.connect().map_err(error::of)?;
         connection.busy_timeout(BUSY).map_err(error::of)?;
         let session = Session {
@@ -42,6 +48,7 @@ impl Lane {
         Ok(Self {
             session: Arc::new(Mutex::new(session)),
             connection,
+            observed,
         })
     }
 
@@ -51,10 +58,13 @@ impl Lane {
         &self,
         work: impl FnOnce(&Session) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let session = Arc::clone(&self.session).lock_owned().await;
-        tokio::task::spawn_blocking(move || work(&session))
-            .await
-            .map_err(|why| StoreError::Unavailable(Box::new(why)))?
+        let run = async {
+            let session = Arc::clone(&self.session).lock_owned().await;
+            tokio::task::spawn_blocking(move || work(&session))
+                .await
+                .map_err(|why| StoreError::Unavailable(Box::new(why)))?
+        };
+        self.observed.call(run, || None).await
     }
 
     /// The same, but once it runs it is interrupted after `timeout`, also where nobody waits for it
@@ -64,20 +74,23 @@ impl Lane {
         timeout: Duration,
         work: impl FnOnce(&Session) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let waiting = Arc::clone(&self.session).lock_owned();
-        let Ok(session) = tokio::time::timeout(timeout, waiting).await else {
-            return Err(StoreError::TooSlow);
+        let run = async {
+            let waiting = Arc::clone(&self.session).lock_owned();
+            let Ok(session) = tokio::time::timeout(timeout, waiting).await else {
+                return Err(StoreError::TooSlow);
+            };
+            let (done, ended) = oneshot::channel::<()>();
+            tokio::spawn(interrupt_after(timeout, self.connection.clone(), ended));
+            tokio::task::spawn_blocking(move || {
+                let result = work(&session);
+                // Before the session is let go of: what comes next isn't meant.
+                drop(done);
+                result
+            })
+            .await
+            .map_err(|why| StoreError::Unavailable(Box::new(why)))?
         };
-        let (done, ended) = oneshot::channel::<()>();
-        tokio::spawn(interrupt_after(timeout, self.connection.clone(), ended));
-        tokio::task::spawn_blocking(move || {
-            let result = work(&session);
-            // Before the session is let go of: what comes next isn't meant.
-            drop(done);
-            result
-        })
-        .await
-        .map_err(|why| StoreError::Unavailable(Box::new(why)))?
+        self.observed.call(run, || None).await
     }
 }
 
@@ -276,7 +289,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.db");
         let database = finish(libsql::Builder::new_local(path).build()).unwrap();
-        let lane = Lane::open(&database, 1_024).unwrap();
+        let observed = Observed {
+            purpose: "work",
+            observer: None,
+        };
+        let lane = Lane::open(&database, 1_024, observed).unwrap();
         let ask = |sql: &'static str, millis| {
             lane.run_within(Duration::from_millis(millis), move |session| {
                 session.rows(sql, Vec::new(), |columns| columns.integer(0))

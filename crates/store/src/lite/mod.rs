@@ -18,13 +18,14 @@ mod read;
 mod reading;
 mod write;
 
+use crate::observe::{Observed, Observer};
 use crate::parts;
 use crate::reading::{
     ConversionFilter, LogFilter, Page, ShownConversion, ShownPostback, StatisticsQuery,
     StatisticsRow,
 };
 use crate::{
-    AccessToken, Batch, CampaignSink, CampaignVersion, Expiring, Logged, Lookup, Migrated,
+    AccessToken, Aging, Batch, CampaignSink, CampaignVersion, Expiring, Logged, Lookup, Migrated,
     RefusedPostback, RejectsAdvance, Store, StoreError, Topics,
 };
 use async_trait::async_trait;
@@ -59,7 +60,11 @@ impl LiteStore {
     ///
     /// [`StoreError::Config`] for a path that isn't UTF-8 or names no file;
     /// [`StoreError::Unavailable`] where it can't be opened.
-    pub fn open(path: &Path, query_timeout: Duration) -> Result<Self, StoreError> {
+    pub fn open(
+        path: &Path,
+        query_timeout: Duration,
+        observer: Option<Observer>,
+    ) -> Result<Self, StoreError> {
         // Kept in memory, the two connections would be two databases.
         if path.as_os_str().is_empty() || path == Path::new(":memory:") {
             return Err(StoreError::Config(
@@ -70,10 +75,14 @@ impl LiteStore {
         // going through its builder leaves that to it.
         let database = finish(libsql::Builder::new_local(path).build())
             .map_err(|why| StoreError::Config(format!("store.url: {why}")))?;
+        let lane = |purpose, cache| {
+            let observer = observer.clone();
+            Lane::open(&database, cache, Observed { purpose, observer })
+        };
         Ok(Self {
-            writer: Lane::open(&database, WORK_CACHE)?,
-            reader: Lane::open(&database, WORK_CACHE)?,
-            reports: Lane::open(&database, REPORTS_CACHE)?,
+            writer: lane("work", WORK_CACHE)?,
+            reader: lane("work", WORK_CACHE)?,
+            reports: lane("reading", REPORTS_CACHE)?,
             query_timeout,
         })
     }
@@ -93,6 +102,10 @@ impl Store for LiteStore {
         self.reader
             .run(|session| session.rows("SELECT 1", Vec::new(), |_| Ok(())).map(drop))
             .await
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        Ok(Timestamp::now())
     }
 
     async fn record_topics(&self, topics: &Topics) -> Result<(), StoreError> {
@@ -252,7 +265,7 @@ impl Store for LiteStore {
             .await
     }
 
-    async fn oldest(&self, what: Expiring) -> Result<Option<Timestamp>, StoreError> {
+    async fn oldest(&self, what: Aging) -> Result<Option<Timestamp>, StoreError> {
         self.reader
             .run(move |session| expiry::oldest(session, what))
             .await

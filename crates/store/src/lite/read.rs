@@ -138,7 +138,9 @@ pub(super) fn load(session: &Session, lookup: &Lookup) -> Result<View, StoreErro
     for (request_id, outcome) in rows(session, OUTCOMES, &lookup.request_ids, |columns| {
         Ok((request_id(columns, 0)?, Outcome::read(columns)?))
     })? {
-        if outcome.outcome != parts::REFUSED {
+        if outcome.outcome == parts::REFUSED {
+            view.refused.insert(request_id);
+        } else {
             view.known.insert(request_id, outcome.row().known()?);
         }
     }

@@ -109,6 +109,9 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
 const REMOVE_UNMATCHED: &str = "DELETE FROM unmatched WHERE request_id = ?1";
 
+const REMOVE_REFUSED: &str =
+    "DELETE FROM postback_log WHERE request_id = ?1 AND outcome = 'refused'";
+
 const FIRST_REJECTS_POSITION: &str = "\
 INSERT INTO rejects_positions (partition, position) VALUES (?1, ?2)
 ON CONFLICT (partition) DO NOTHING";
@@ -158,6 +161,8 @@ pub(super) fn commit(session: &Session, batch: &Batch) -> Result<(), StoreError>
         let sums = statistics::conversions(writes);
         session.each(ADD_CONVERSIONS, conversion_sums(&sums))?;
         session.each(ADD_CONVERSION_TOTALS, conversion_totals(&sums, batch.slot))?;
+        let unrefused = writes.unrefused.iter();
+        session.each(REMOVE_REFUSED, unrefused.map(|gone| vec![id(*gone)]))?;
         session.each(INSERT_LOG, writes.log.iter().map(log))?;
         session.each(INSERT_CHANGE, writes.changes.iter().map(change))?;
         session.each(INSERT_UNMATCHED, writes.unmatched_added.iter().map(waiting))?;

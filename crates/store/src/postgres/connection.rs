@@ -2,6 +2,7 @@
 
 use super::error;
 use crate::StoreError;
+use crate::observe::{Observed, Observer, PoolState};
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
 };
@@ -116,10 +117,15 @@ pub(super) enum Purpose {
 pub(super) struct Connections {
     pool: Pool,
     deadline: Duration,
+    observed: Observed,
 }
 
 impl Connections {
-    pub(super) fn new(config: &PostgresConfig, purpose: Purpose) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        config: &PostgresConfig,
+        purpose: Purpose,
+        observer: Option<Observer>,
+    ) -> Result<Self, StoreError> {
         let unusable = |why: &dyn fmt::Display| StoreError::Config(format!("store.url: {why}"));
         let mut server: Config =
             config.url.parse().map_err(
@@ -180,7 +186,15 @@ impl Connections {
             }))
             .build()
             .map_err(|why| StoreError::Config(why.to_string()))?;
-        Ok(Self { pool, deadline })
+        let purpose = match purpose {
+            Purpose::Work => "work",
+            Purpose::Reading => "reading",
+        };
+        Ok(Self {
+            pool,
+            deadline,
+            observed: Observed { purpose, observer },
+        })
     }
 
     pub(super) async fn lease(&self) -> Result<Lease, StoreError> {
@@ -203,11 +217,23 @@ impl Connections {
             lease.give_back();
             Ok(value)
         };
-        match tokio::time::timeout(self.deadline, run).await {
-            Ok(result) => result,
-            Err(_) => Err(StoreError::Unavailable(
-                format!("no answer from PostgreSQL within {:?}", self.deadline).into(),
-            )),
+        let run = async {
+            match tokio::time::timeout(self.deadline, run).await {
+                Ok(result) => result,
+                Err(_) => Err(StoreError::Unavailable(
+                    format!("no answer from PostgreSQL within {:?}", self.deadline).into(),
+                )),
+            }
+        };
+        self.observed.call(run, || Some(self.state())).await
+    }
+
+    fn state(&self) -> PoolState {
+        let status = self.pool.status();
+        PoolState {
+            used: status.size.saturating_sub(status.available),
+            idle: status.available,
+            waiting: status.waiting,
         }
     }
 }
@@ -342,7 +368,7 @@ mod tests {
             "postgres://postern:s3cret@db/postern?sslmode=require",
             "postgres://postern:s3cret@/postern?colour=s3cret",
         ] {
-            let error = Connections::new(&PostgresConfig::new(url, 2), Purpose::Work)
+            let error = Connections::new(&PostgresConfig::new(url, 2), Purpose::Work, None)
                 .err()
                 .unwrap();
             assert!(matches!(error, StoreError::Config(_)), "{url}");
@@ -394,7 +420,7 @@ mod tests {
     async fn a_server_that_is_away_is_no_configuration_error() {
         // Port 1 on loopback: nobody listens there.
         let config = PostgresConfig::new("postgres://postern@127.0.0.1:1/postern", 2);
-        let connections = Connections::new(&config, Purpose::Work).unwrap();
+        let connections = Connections::new(&config, Purpose::Work, None).unwrap();
         let error = connections.lease().await.err().unwrap();
         assert!(error.is_retriable(), "{error:?}");
     }

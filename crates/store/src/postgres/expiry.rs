@@ -4,7 +4,7 @@ use super::connection::Lease;
 use super::error;
 use super::read::{get, request_id};
 use crate::expiry;
-use crate::{Expiring, StoreError};
+use crate::{Aging, Expiring, StoreError};
 use jiff::Timestamp;
 use postern_core::ids::RequestId;
 
@@ -44,7 +44,7 @@ pub(super) async fn expire(
         .map_err(error::of)
 }
 
-pub(super) async fn oldest(lease: &Lease, what: Expiring) -> Result<Option<Timestamp>, StoreError> {
+pub(super) async fn oldest(lease: &Lease, what: Aging) -> Result<Option<Timestamp>, StoreError> {
     let rows = lease.rows(expiry::oldest(what), &[]).await?;
     rows.first().map_or(Ok(None), |row| get(row, 0))
 }

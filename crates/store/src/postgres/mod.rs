@@ -15,13 +15,14 @@ mod write;
 
 pub use connection::PostgresConfig;
 
+use crate::observe::Observer;
 use crate::parts;
 use crate::reading::{
     ConversionFilter, LogFilter, Page, ShownConversion, ShownPostback, StatisticsQuery,
     StatisticsRow,
 };
 use crate::{
-    AccessToken, Batch, CampaignSink, CampaignVersion, Expiring, Logged, Lookup, Migrated,
+    AccessToken, Aging, Batch, CampaignSink, CampaignVersion, Expiring, Logged, Lookup, Migrated,
     RefusedPostback, RejectsAdvance, Store, StoreError, Topics,
 };
 use async_trait::async_trait;
@@ -47,10 +48,10 @@ impl PostgresStore {
     /// # Errors
     ///
     /// [`StoreError::Config`] for a URL that can't be used.
-    pub fn connect(config: PostgresConfig) -> Result<Self, StoreError> {
+    pub fn connect(config: PostgresConfig, observer: Option<Observer>) -> Result<Self, StoreError> {
         Ok(Self {
-            connections: Connections::new(&config, Purpose::Work)?,
-            reading: Connections::new(&config, Purpose::Reading)?,
+            connections: Connections::new(&config, Purpose::Work, observer.clone())?,
+            reading: Connections::new(&config, Purpose::Reading, observer)?,
         })
     }
 
@@ -77,6 +78,17 @@ impl Store for PostgresStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.run(async |lease| lease.batch_execute("SELECT 1").await.map_err(error::of))
             .await
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.run(async |lease| {
+            let rows = lease.rows("SELECT clock_timestamp()", &[]).await?;
+            let row = rows
+                .first()
+                .ok_or_else(|| StoreError::Unavailable("no row for clock_timestamp()".into()))?;
+            read::get(row, 0)
+        })
+        .await
     }
 
     async fn record_topics(&self, topics: &Topics) -> Result<(), StoreError> {
@@ -206,7 +218,7 @@ impl Store for PostgresStore {
             .await
     }
 
-    async fn oldest(&self, what: Expiring) -> Result<Option<Timestamp>, StoreError> {
+    async fn oldest(&self, what: Aging) -> Result<Option<Timestamp>, StoreError> {
         self.run(async |lease| expiry::oldest(lease, what).await)
             .await
     }

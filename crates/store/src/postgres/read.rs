@@ -138,8 +138,11 @@ pub(super) async fn load(lease: &Lease, lookup: &Lookup) -> Result<View, StoreEr
     let mut named: BTreeSet<i64> = lookup.campaigns.iter().copied().collect();
     for row in &outcomes {
         let outcome = outcome(row)?;
-        if outcome.outcome != parts::REFUSED {
-            view.known.insert(request_id(row, 0)?, outcome.known()?);
+        let id = request_id(row, 0)?;
+        if outcome.outcome == parts::REFUSED {
+            view.refused.insert(id);
+        } else {
+            view.known.insert(id, outcome.known()?);
         }
     }
     for row in &clicks {

@@ -448,7 +448,7 @@ pub async fn a_commit_that_is_given_up_leaves_no_transaction(database: &Database
 pub async fn a_held_row_times_out_as_unavailable(database: &Database) {
     let mut config = PostgresConfig::new(&database.url, 2);
     config.lock_timeout = Duration::from_millis(200);
-    let store = PostgresStore::connect(config).unwrap();
+    let store = PostgresStore::connect(config, None).unwrap();
     let worker = Worker::new(&store, 0).await;
     let (batch, _) = worker.prepare(&store, &[click("a", 1)], &[]).await;
     let holder = connect(&database.url).await;

@@ -5,7 +5,7 @@ use crate::world::{Worker, at, click, postback, request};
 use jiff::Timestamp;
 use postern_core::campaign::Campaign;
 use postern_core::decision::Writes;
-use postern_store::{Advance, Batch, Expiring};
+use postern_store::{Advance, Aging, Batch, Expiring};
 
 async fn count(database: &Database, table: &str) -> i64 {
     database
@@ -29,8 +29,8 @@ pub async fn old_rows_go_the_oldest_first(database: &Database) {
         postbacks.push(one);
     }
     worker.batch(store, &clicks, &postbacks).await;
-    assert_eq!(store.oldest(Expiring::Clicks).await.unwrap(), Some(at(0)));
-    assert_eq!(store.oldest(Expiring::Log).await.unwrap(), Some(at(100)));
+    assert_eq!(store.oldest(Aging::Clicks).await.unwrap(), Some(at(0)));
+    assert_eq!(store.oldest(Aging::Log).await.unwrap(), Some(at(100)));
 
     // Three of the five that are old enough, then the rest, then none.
     let mut removed = Vec::new();
@@ -39,7 +39,7 @@ pub async fn old_rows_go_the_oldest_first(database: &Database) {
     }
     assert_eq!(removed, [3, 2, 0]);
     assert_eq!(count(database, "clicks").await, 5);
-    assert_eq!(store.oldest(Expiring::Clicks).await.unwrap(), Some(at(5)));
+    assert_eq!(store.oldest(Aging::Clicks).await.unwrap(), Some(at(5)));
     assert_eq!(store.expire(Expiring::Log, at(104), 100).await.unwrap(), 4);
     assert_eq!(count(database, "postback_log").await, 6);
     // What was made of them stays, and is still known.
@@ -123,8 +123,5 @@ pub async fn the_longest_window_counts(database: &Database) {
         database.campaign(&campaign).await;
     }
     assert_eq!(store.longest_window().await.unwrap(), 86_400);
-    assert_eq!(
-        store.oldest(Expiring::Log).await.unwrap(),
-        None::<Timestamp>
-    );
+    assert_eq!(store.oldest(Aging::Log).await.unwrap(), None::<Timestamp>);
 }

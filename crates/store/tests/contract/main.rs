@@ -79,6 +79,7 @@ async fn contract(engine: &Engine) {
         reading::conversions_of_a_click_keep_their_order,
         reading::large_lookups_work,
         reading::refused_postbacks_are_logged_once,
+        reading::a_refused_postback_sent_again_is_logged_anew,
         reports::pages_hold_each_conversion_once,
         reports::statistics_are_what_summing_gives,
         reports::the_log_is_found_by_its_campaigns,

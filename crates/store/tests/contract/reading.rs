@@ -367,4 +367,34 @@ pub async fn refused_postbacks_are_logged_once(database: &Database) {
     // A refused one is no decided one.
     let view = Worker::view(store, &[], &[postback(1, "a", "1")]).await;
     assert!(view.known.is_empty());
+    assert!(view.refused.contains(&request(1)));
+}
+
+pub async fn a_refused_postback_sent_again_is_logged_anew(database: &Database) {
+    let store = database.store.as_ref();
+    let mut worker = Worker::new(store, 0).await;
+    let refused = RefusedPostback {
+        request_id: request(1),
+        received_at: at(1),
+        reason: "invalid_revenue".to_owned(),
+        message: String::new(),
+        origin: origin(),
+    };
+    let advance = RejectsAdvance {
+        partition: 0,
+        expected: None,
+        next: 1,
+    };
+    store.commit_rejects(&advance, &[refused]).await.unwrap();
+    let mut again = postback(1, "a", "1");
+    again.replayed = true;
+    for _ in 0..2 {
+        worker
+            .batch(store, &[click("a", 5)], std::slice::from_ref(&again))
+            .await;
+    }
+    let log = "SELECT outcome, clickid FROM postback_log";
+    assert_eq!(database.query(log).await, [["converted", "a"]]);
+    let conversions = "SELECT count(*) FROM conversions";
+    assert_eq!(database.number(conversions).await, 1);
 }

@@ -150,8 +150,7 @@ async fn check(loaded: &Loaded, reader: &Reader, asked: &Question, by: &[&str]) 
     let csv = loaded.format(reader, &asking, STATISTICS, "csv").await;
     let (got, columns) = answers::csv_groups(&csv, by);
     let flat = |(values, group): (&Vec<Option<String>>, &Group)| {
-        let values = values.iter().cloned().map(Option::unwrap_or_default);
-        (values.map(Some).collect(), group.clone())
+        (answers::flat(values.clone()), group.clone())
     };
     let flat: Groups = wanted.iter().map(flat).collect();
     same_groups(&format!("{what} as csv"), &got, &flat);

@@ -108,7 +108,11 @@ impl Store {
 
     /// No more than a store loads: what the batch names.
     pub fn view(&self, clicks: &[PlacedClick], postbacks: &[PlacedPostback]) -> View {
-        let arrived: HashSet<&ClickId> = clicks.iter().map(|one| &one.click.clickid).collect();
+        let replayed = postbacks.iter().filter(|one| one.postback.replayed);
+        let arrived = clicks.iter().map(|one| &one.click.clickid);
+        let arrived: HashSet<&ClickId> = arrived
+            .chain(replayed.map(|one| &one.postback.clickid))
+            .collect();
         let named: HashSet<&ClickId> = postbacks.iter().map(|one| &one.postback.clickid).collect();
         let mut view = View::default();
         let mut campaigns: HashSet<i64> = clicks.iter().map(|one| one.click.campaign_id).collect();
@@ -257,8 +261,11 @@ impl Store {
         self.unmatched.extend(writes.unmatched_added);
         for change in writes.changes {
             let before = self.known(change.request_id).unwrap();
-            assert_eq!(before.outcome, Outcome::ClickNotFound);
-            assert_eq!(change.reason, "late_click");
+            match change.reason {
+                "late_click" => assert_eq!(before.outcome, Outcome::ClickNotFound),
+                "replay" => assert_ne!(before.outcome.word(), "converted"),
+                other => panic!("{other}"),
+            }
             self.changes.push(change);
         }
         for id in writes.unmatched_removed {

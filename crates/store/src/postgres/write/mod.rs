@@ -13,6 +13,7 @@ use crate::{
 use columns::{Clicks, ConversionSums, Conversions};
 use log::Log;
 use postern_core::decision::PartitionState;
+use postern_core::ids::RequestId;
 use postern_failpoint::failpoint;
 use steps::{Changes, Positions, Statuses, Waiting};
 use tokio_postgres::types::ToSql;
@@ -34,6 +35,9 @@ SELECT * FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bi
 ON CONFLICT (partition) DO NOTHING";
 
 const REMOVE_UNMATCHED: &str = "DELETE FROM unmatched WHERE request_id = ANY($1)";
+
+const REMOVE_REFUSED: &str =
+    "DELETE FROM postback_log WHERE request_id = ANY($1) AND outcome = 'refused'";
 
 const FIRST_REJECTS_POSITION: &str = "\
 INSERT INTO rejects_positions (partition, position) VALUES ($1, $2)
@@ -78,12 +82,11 @@ pub(super) async fn commit(lease: &Lease, batch: &Batch) -> Result<(), StoreErro
     let log = Log::of(&writes.log);
     let changes = Changes::of(&writes.changes);
     let waiting = Waiting::of(&writes.unmatched_added);
-    let removed: Vec<_> = writes
-        .unmatched_removed
-        .iter()
-        .map(|id| id.as_uuid())
-        .collect();
+    let uuids = |ids: &[RequestId]| ids.iter().map(|id| id.as_uuid()).collect::<Vec<_>>();
+    let removed = uuids(&writes.unmatched_removed);
     let removed = [&removed as &(dyn ToSql + Sync)];
+    let unrefused = uuids(&writes.unrefused);
+    let unrefused = [&unrefused as &(dyn ToSql + Sync)];
     let positions = Positions::of(&advances);
 
     // Everything is prepared before the transaction begins: the first flight after a connection
@@ -94,6 +97,13 @@ pub(super) async fn commit(lease: &Lease, batch: &Batch) -> Result<(), StoreErro
     board(&mut flight, lease, &statuses).await?;
     board(&mut flight, lease, &sums).await?;
     board(&mut flight, lease, &totals).await?;
+    if !writes.unrefused.is_empty() {
+        let statement = lease
+            .prepare_cached(REMOVE_REFUSED)
+            .await
+            .map_err(error::of)?;
+        flight.push(statement, unrefused.to_vec());
+    }
     board(&mut flight, lease, &log).await?;
     board(&mut flight, lease, &changes).await?;
     board(&mut flight, lease, &waiting).await?;

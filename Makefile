@@ -7,19 +7,26 @@ IGNORE := $(shell test "$(or $(RUST_MINOR),0)" -lt 96 && echo --ignore-rust-vers
 FAILPOINTS := --features postern/failpoints
 SCRIPTS := $(wildcard deploy/*.sh deploy/*/*.sh tests/*/*.sh) .ci/run
 
-.PHONY: help run test reliability soak mutants lint deny image-check
+.PHONY: help build run test test-ops reliability soak mutants reference fuzz lint deny image-files image-check
 
 help:
+	@echo 'make build        target/release/postern'
 	@echo 'make run          build, and serve everything in one process, data in ./data'
 	@echo 'make test         all tests; starts Kafka and PostgreSQL itself, unless POSTERN_TEST_KAFKA'
 	@echo '                  (host:port,…) and POSTERN_TEST_POSTGRES (postgres://…) name them'
+	@echo 'make test-ops     rules, dashboards and the topology of docker-compose.yml, some 10 minutes'
 	@echo 'make reliability  races, crashes and rebalances at full size, some 30 minutes'
 	@echo 'make soak         what Postern stands on fails for SOAK_MINUTES (60), from SOAK_SEED (1) on;'
-	@echo '                  FAULTS=TEXT takes only those whose names hold it'
+	@echo '                  FAULTS=TEXT,… takes only those whose names hold one, FAULTS=!TEXT all others'
 	@echo 'make mutants      breaks each invariant on purpose and shows that a test turns red'
+	@echo 'make reference    writes docs/CONFIGURATION.md anew, from the types'
+	@echo 'make fuzz         each parser for FUZZ_SECONDS (600); needs nightly Rust and cargo-fuzz'
 	@echo 'make lint         formatting, clippy, scripts, and what may be linked'
 	@echo 'make deny         as in lint, and security advisories; needs the network'
 	@echo 'make image-check  compile what the production image is built from; needs libssl-dev'
+
+build:
+	cargo build --release --locked $(IGNORE) -p postern
 
 run:
 	cargo run --release --locked $(IGNORE) -p postern -- standalone
@@ -40,8 +47,25 @@ soak:
 	cargo test --release --locked $(IGNORE) -p postern-tests --test reliability outside::soak \
 	    -- --ignored --nocapture
 
+test-ops:
+	-@deploy/parts.sh check
+	cargo build --workspace --locked $(IGNORE) $(FAILPOINTS)
+	cargo test --locked $(IGNORE) -p postern-tests --test ops $(TEST_ARGS) -- --ignored --test-threads=1
+
 mutants:
 	tests/mutants/run.sh $(MUTANTS)
+
+# Needs a nightly compiler and cargo-fuzz. What it finds belongs into fuzz/corpus, over which the tests run.
+FUZZ_SECONDS := 600
+fuzz:
+	for target in query form json record cursor; do \
+	    mkdir -p target/fuzz-corpus/$$target; \
+	    cargo +nightly fuzz run $$target target/fuzz-corpus/$$target fuzz/corpus/$$target -- \
+	        -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 || exit 1; \
+	done
+
+reference:
+	cargo run --quiet --locked $(IGNORE) -p postern -- config reference > docs/CONFIGURATION.md
 
 lint:
 	cargo fmt --all --check
@@ -53,11 +77,23 @@ lint:
 	    echo cargo deny; cargo fetch --quiet --locked && cargo deny --offline --log-level error check bans licenses sources; \
 	else echo 'lint: NOT checked, cargo-deny is missing: crates, licences and rooms (deny.toml)'; fi
 	@if command -v docker-compose >/dev/null; then \
-	    echo docker-compose config; POSTERN_CLICKS_TOKEN=x docker-compose -f docker-compose.yml config -q; \
+	    echo docker-compose config; POSTERN_CLICKS_TOKEN=x POSTERN_POSTGRES_PASSWORD=x docker-compose -f docker-compose.yml config -q; \
 	else echo 'lint: NOT checked, docker-compose is missing: docker-compose.yml'; fi
+	@$(MAKE) --no-print-directory image-files
 
 deny:
 	cargo deny check
 
-image-check:
-	cargo check -p postern --no-default-features --features tls --locked $(IGNORE)
+# The image is built from what the Dockerfile copies and nothing else.
+IMAGE_FILES := $(shell sed -n 's/^COPY \([^-].*\) [^ ]*$$/\1/p' deploy/Dockerfile)
+image-files:
+	@rm -rf target/image && mkdir -p target/image
+	@for file in $(IMAGE_FILES); do \
+	    grep -qx "!$$file" deploy/Dockerfile.dockerignore || { echo "deploy/Dockerfile.dockerignore keeps $$file out"; exit 1; }; \
+	    cp -r "$$file" target/image/; \
+	done
+	cargo metadata --locked --format-version 1 --manifest-path target/image/Cargo.toml >/dev/null
+
+image-check: image-files
+	cargo check -p postern --no-default-features --features tls --locked $(IGNORE) \
+	    --manifest-path target/image/Cargo.toml --target-dir target

@@ -30,9 +30,13 @@ postgresql             /usr/lib/postgresql/*/bin/initdb     running PostgreSQL
 postgresql-client      psql                           looking into PostgreSQL
 sqlite3                sqlite3                        looking into standalone's store
 php-cli                php                            comparing query parsing with PHP's, signing postbacks
-python3                python3                        signing postbacks
+python3                python3                        signing postbacks, make test-ops
+python3-venv           /usr/lib/python3*/ensurepip/__init__.py   getting schemathesis for make test-ops
+git                    git                            the clone in which make test-ops types what the documents say
 nodejs                 node                           signing postbacks
 openssl                openssl                        signing postbacks
+nginx-light            /usr/sbin/nginx                the proxy of make test-ops
+prometheus             prometheus                     rules and alerts of make test-ops
 shellcheck             shellcheck                     make lint
 docker-compose         docker-compose                 make lint: docker-compose.yml
 TEXT

@@ -98,7 +98,7 @@ async fn suffer(
 ) {
     let mut begun: Vec<Begun> = Vec::new();
     for fault in faults {
-        begun.push(fault.begin(fleet).await);
+        begun.push(fault.begin(fleet, history).await);
     }
     let from = begun[0].since();
     for _ in 0..LONGEST {
@@ -107,6 +107,9 @@ async fn suffer(
         if table::acknowledged(history, from, Instant::now()) >= size.acknowledged {
             break;
         }
+    }
+    for one in &begun {
+        one.bites(fleet, history).await;
     }
     let mut evidence = Vec::new();
     for one in begun {

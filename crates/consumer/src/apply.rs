@@ -6,7 +6,9 @@ use crate::batch::{Batch, refused_by_store};
 use crate::campaigns;
 use crate::metrics::ConsumerMetrics;
 use crate::worker::{Unconfirmed, Worker};
-use postern_core::decision::{PartitionState, PlacedClick, UnknownStatus, View, Writes, decide};
+use postern_core::decision::{
+    PartitionState, PlacedClick, UNMATCHED_LIMITS, UnknownStatus, View, Writes, decide,
+};
 use postern_core::partition;
 use postern_core::record::reject::{Reject, Source};
 use postern_core::record::verdict::Verdict;
@@ -78,7 +80,7 @@ impl Worker {
         let mut newer = Vec::new();
         let mut unknown_statuses = Vec::new();
         let mut appended = Vec::new();
-        let mut dropped = 0;
+        let mut dropped = [0; UNMATCHED_LIMITS.len()];
         self.metrics
             .batch_records
             .observe(f64::from(u32::try_from(batch.records).unwrap_or(u32::MAX)));
@@ -100,7 +102,9 @@ impl Worker {
             appended.push((partition, part.appended));
             writes.append(decided.writes);
             verdicts.extend(decided.verdicts);
-            dropped += decided.unmatched_dropped;
+            for (sum, number) in dropped.iter_mut().zip(decided.unmatched_dropped) {
+                *sum += number;
+            }
             unknown_statuses.extend(decided.unknown_statuses);
             batch
                 .poison
@@ -121,7 +125,9 @@ impl Worker {
             .map(|change| change.partition)
             .collect();
         let mut conversions = writes.conversions.clone();
-        conversions.retain(|(partition, ..)| !restated.contains(partition));
+        conversions.retain(|(partition, ..)| {
+            !restated.contains(partition) && !self.republish.contains_key(partition)
+        });
         if !batch.poison.is_empty() {
             failpoint!("consumer.rejects", |_| Err(Dropped::Stopping));
             self.handle.block_on(self.emitter.rejects(&batch.poison))?;
@@ -180,7 +186,7 @@ struct Counted {
     outcomes: BTreeMap<&'static str, u64>,
     clicks: u64,
     misplaced: u64,
-    dropped: u64,
+    dropped: [u64; UNMATCHED_LIMITS.len()],
     observed: BTreeMap<&'static str, u64>,
     campaigns: campaigns::Counts,
     unknown_statuses: Vec<UnknownStatus>,
@@ -191,7 +197,7 @@ impl Counted {
         worker: &Worker,
         writes: &Writes,
         verdicts: &[Verdict],
-        dropped: u64,
+        dropped: [u64; UNMATCHED_LIMITS.len()],
         unknown_statuses: Vec<UnknownStatus>,
     ) -> Self {
         let mut outcomes = BTreeMap::new();
@@ -243,7 +249,12 @@ impl Counted {
         metrics.campaigns.count(&self.campaigns);
         metrics.clicks.inc_by(self.clicks);
         metrics.misplaced_clicks.inc_by(self.misplaced);
-        metrics.unmatched_dropped.inc_by(self.dropped);
+        for (limit, number) in UNMATCHED_LIMITS.iter().zip(self.dropped) {
+            metrics
+                .unmatched_dropped
+                .with_label_values(&[limit])
+                .inc_by(number);
+        }
         for (check, number) in self.observed {
             metrics.observed.with_label_values(&[check]).inc_by(number);
         }

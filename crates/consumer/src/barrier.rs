@@ -19,10 +19,36 @@ use std::time::{Duration, Instant};
 const HELD: usize = 20_000;
 /// The same in bytes.
 const HELD_BYTES: usize = 32 * 1024 * 1024;
-/// A barrier without any progress is given up after so long.
+/// A barrier is given up after so long without any click.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
+/// And after so long without one of its partition, while there are others.
+const STUCK_BESIDE: Duration = Duration::from_secs(60);
 /// How long a barrier may take once the process stops; its postbacks are read again.
 const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// When clicks were read, while barriers are awaited.
+struct Progress {
+    /// Of partitions that are waited for.
+    here: Instant,
+    any: Instant,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            here: now,
+            any: now,
+        }
+    }
+
+    fn hear(&mut self, here: bool) {
+        self.any = Instant::now();
+        if here {
+            self.here = self.any;
+        }
+    }
+}
 
 impl Worker {
     /// Makes sure that every postback in `batch` whose click is missing is one whose click had
@@ -45,19 +71,25 @@ impl Worker {
         failpoint!("consumer.barrier", |_| Err(Dropped::Stopping));
         let mut fresh = Batch::default();
         let mut flushed = false;
-        let mut progress = Instant::now();
-        while !self.passed(&targets, batch, &fresh) {
+        let mut progress = Progress::new();
+        loop {
+            let behind = self.behind(&targets, batch, &fresh);
+            if behind.is_empty() {
+                break;
+            }
+            self.check_progress(&progress, &behind)?;
+            self.report_if_due();
             let mut last = None;
             match self.group.poll(Duration::from_millis(100)) {
                 Ok(Event::Record(record)) if record.topic == CLICKS => {
-                    progress = Instant::now();
+                    progress.hear(behind.contains(&record.partition));
                     if self.is_next(&record) && !batch.is_halted(record.partition) {
                         fresh.add(&record);
                         last = Some(record);
                     }
                 }
                 Ok(Event::Record(record)) => self.hold(record),
-                Ok(Event::Idle) => self.check_progress(progress)?,
+                Ok(Event::Idle) => {}
                 Ok(event) => return Err(self.rebalance(event)),
                 Err(error) => self.poll_error(error)?,
             }
@@ -75,6 +107,12 @@ impl Worker {
                 self.apply_or_isolate(clicks, known, last.as_ref())?;
                 flushed = true;
             }
+        }
+        if targets
+            .keys()
+            .any(|partition| !self.ownership.stopped.contains_key(partition))
+        {
+            self.was_stuck = false;
         }
         self.release_held();
         let arrived = !fresh.is_empty();
@@ -94,19 +132,29 @@ impl Worker {
         Ok(())
     }
 
-    /// A barrier that isn't read back, and no click either, means that the partition can't be
-    /// read to its end: nobody may wait for that in silence.
-    fn check_progress(&self, progress: Instant) -> Result<(), Dropped> {
-        if self.stop.is_cancelled() && progress.elapsed() > LAST_WAIT {
+    /// A barrier that isn't read back means that the partition can't be read to its end: nobody
+    /// may wait for that in silence. Where others can be read, or it happens again after the
+    /// positions were read anew, it is stopped for a while, so that the others go on.
+    fn check_progress(&mut self, progress: &Progress, behind: &[i32]) -> Result<(), Dropped> {
+        if self.stop.is_cancelled() && progress.here.elapsed() > LAST_WAIT {
             return Err(Dropped::Stopping);
         }
-        if progress.elapsed() > STUCK_AFTER {
-            let why = format!(
-                "a barrier was not read back within {} s: {CLICKS} can't be read to its end; see \
-                 whether a foreign producer left a transaction open",
-                STUCK_AFTER.as_secs()
-            );
-            return Err(Dropped::Kafka(KafkaError::Unavailable(why)));
+        let alone = progress.here.elapsed() > STUCK_BESIDE;
+        if !alone && progress.any.elapsed() <= STUCK_AFTER {
+            return Ok(());
+        }
+        let why = |partition| {
+            format!(
+                "a barrier in {CLICKS} partition {partition} was not read back: it can't be read to \
+                 its end; see whether it has a leader, and whether a foreign producer left a \
+                 transaction open"
+            )
+        };
+        if !alone && !std::mem::replace(&mut self.was_stuck, true) {
+            return Err(Dropped::Kafka(KafkaError::Unavailable(why(behind[0]))));
+        }
+        for partition in behind {
+            self.stop_for_a_while(*partition, why(*partition));
         }
         Ok(())
     }
@@ -127,7 +175,9 @@ impl Worker {
         }
     }
 
-    fn write_barriers(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, Dropped> {
+    /// Appends a barrier to each partition; gives where they stand. A partition that doesn't take
+    /// its own, while others do, is stopped for a while.
+    fn write_barriers(&mut self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, Dropped> {
         let value = click::barrier(&self.config.name);
         let deliveries: Vec<_> = partitions
             .iter()
@@ -144,39 +194,56 @@ impl Worker {
         self.metrics
             .barriers
             .inc_by(u64::try_from(partitions.len()).unwrap_or(0));
-        self.handle.block_on(async {
-            let mut targets = BTreeMap::new();
-            for delivery in deliveries {
-                let placed = delivery.await?;
-                if placed.offset < 0 {
+        let (targets, failed) = self.handle.block_on(async {
+            let (mut targets, mut failed) = (BTreeMap::new(), Vec::new());
+            for (partition, delivery) in partitions.iter().zip(deliveries) {
+                match delivery.await {
                     // It stands somewhere, but nobody says where: no proof of anything.
-                    let why = "a barrier was acknowledged without its offset".to_owned();
-                    return Err(PublishError::Undelivered(why).into());
+                    Ok(placed) if placed.offset < 0 => {
+                        let why = "a barrier was acknowledged without its offset".to_owned();
+                        return Err(PublishError::Undelivered(why));
+                    }
+                    Ok(placed) => {
+                        targets.insert(placed.partition, placed.offset);
+                    }
+                    Err(error) => failed.push((*partition, error)),
                 }
-                targets.insert(placed.partition, placed.offset);
             }
-            Ok(targets)
-        })
+            Ok((targets, failed))
+        })?;
+        for (partition, error) in failed {
+            if targets.is_empty() {
+                return Err(error.into());
+            }
+            let why = format!("{CLICKS} partition {partition} doesn't take a barrier: {error}");
+            self.stop_for_a_while(partition, why);
+        }
+        Ok(targets)
     }
 
-    fn passed(&self, targets: &BTreeMap<i32, i64>, batch: &Batch, fresh: &Batch) -> bool {
+    /// The partitions whose barrier wasn't read yet.
+    fn behind(&self, targets: &BTreeMap<i32, i64>, batch: &Batch, fresh: &Batch) -> Vec<i32> {
         let next = |batch: &Batch, partition| {
             batch
                 .parts
                 .get(&partition)
                 .and_then(|part| part.clicks_next)
         };
-        targets.iter().all(|(partition, barrier)| {
-            if batch.is_halted(*partition)
-                || fresh.is_halted(*partition)
-                || self.ownership.stopped.contains_key(partition)
+        let passed = |partition: i32, barrier: i64| {
+            if batch.is_halted(partition)
+                || fresh.is_halted(partition)
+                || self.ownership.stopped.contains_key(&partition)
             {
                 return true;
             }
-            next(fresh, *partition)
-                .or_else(|| next(batch, *partition))
-                .or_else(|| self.ownership.rows.get(partition).map(|row| row.clicks))
-                .is_some_and(|position| position > *barrier)
-        })
+            next(fresh, partition)
+                .or_else(|| next(batch, partition))
+                .or_else(|| self.ownership.rows.get(&partition).map(|row| row.clicks))
+                .is_some_and(|position| position > barrier)
+        };
+        let behind = targets
+            .iter()
+            .filter(|(partition, barrier)| !passed(**partition, **barrier));
+        behind.map(|(partition, _)| *partition).collect()
     }
 }

@@ -44,7 +44,7 @@ pub struct ConsumerMetrics {
     pub(crate) misplaced_clicks: IntCounter,
     pub(crate) rejects: IntCounterVec,
     pub(crate) unmatched: IntGaugeVec,
-    pub(crate) unmatched_dropped: IntCounter,
+    pub(crate) unmatched_dropped: IntCounterVec,
     pub(crate) lag: IntGaugeVec,
     pub(crate) lag_seconds: GaugeVec,
     pub(crate) batch_records: Histogram,
@@ -116,9 +116,10 @@ impl ConsumerMetrics {
                 "Postbacks that wait for their click.",
                 &["partition"],
             )?,
-            unmatched_dropped: metrics.counter(
+            unmatched_dropped: metrics.counters(
                 "unmatched_dropped_total",
-                "Unmatched postbacks that were not kept because a limit was reached.",
+                "Unmatched postbacks that were not kept because a limit was reached, by limit.",
+                &["limit"],
             )?,
             lag: metrics.gauges(
                 "consumer_lag_records",

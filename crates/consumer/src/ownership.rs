@@ -7,14 +7,20 @@ use crate::Dropped;
 use crate::worker::{LOOK, Worker};
 use postern_core::decision::PartitionState;
 use postern_failpoint::failpoint;
-use postern_kafka::{CLICKS, KafkaError, POSTBACKS, Position, Silence};
+use postern_kafka::{CLICKS, CONVERSIONS, KafkaError, POSTBACKS, Position, PublishError, Silence};
 use postern_runtime::telemetry::chain;
 use postern_store::Topics;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a question to Kafka may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a partition is stopped of which it isn't known whether it can be read again.
+const STOPPED_FOR: Duration = Duration::from_secs(30);
+/// Between two tries to send events of a partition that doesn't take them.
+const EVENTS_AGAIN: Duration = Duration::from_secs(10);
+/// How long such a try may hold up what else there is to do.
+const EVENTS_TAKEN: Duration = Duration::from_secs(2);
 /// Conversion events per look into the store.
 const EVENTS: i64 = 1000;
 
@@ -85,6 +91,7 @@ impl Worker {
         self.ownership.rows.clear();
         self.ownership.silences.clear();
         self.ownership.stopped = self.ownership.halted.clone();
+        self.stale_at = None;
         self.standing.take(self.ownership.assigned.clone());
         for partition in self.ownership.halted.keys() {
             self.standing.stopped(*partition, true);
@@ -105,9 +112,9 @@ impl Worker {
                 .insert(row.partition, row.published);
             self.ownership.rows.insert(row.partition, row);
         }
-        for partition in assigned {
-            self.publish_missing(partition)?;
-        }
+        // All that are missing, at once, as far as they are taken.
+        self.republish = assigned.iter().map(|one| (*one, Instant::now())).collect();
+        self.publish_due()?;
         self.group.start(&self.ownership.positions())?;
         self.standing.own(self.ownership.rows.len());
         self.standing.measure(&self.ownership.positions(), &[]);
@@ -210,6 +217,12 @@ impl Worker {
         self.stop_partition(partition, why);
     }
 
+    /// Stops a partition until the positions are read anew, in a while.
+    pub(crate) fn stop_for_a_while(&mut self, partition: i32, why: String) {
+        self.stop_partition(partition, why);
+        self.stale_at = Some(Instant::now() + STOPPED_FOR);
+    }
+
     pub(crate) fn stop_partition(&mut self, partition: i32, why: String) {
         tracing::error!(
             partition,
@@ -221,8 +234,45 @@ impl Worker {
         self.ownership.stopped.insert(partition, why);
     }
 
+    /// Publishes missing events where that is due. A partition that doesn't take them is tried
+    /// again later, and its conversions' events wait for that: nothing else does.
+    pub(crate) fn publish_due(&mut self) -> Result<(), Dropped> {
+        let now = Instant::now();
+        let due = self.republish.iter().filter(|(_, at)| **at <= now);
+        let due: Vec<i32> = due.map(|(partition, _)| *partition).collect();
+        for partition in due {
+            match self.publish_missing(partition) {
+                Ok(()) => {
+                    self.republish.remove(&partition);
+                }
+                Err(Dropped::Publish(error)) => {
+                    let why = format!(
+                        "conversion events of partition {partition} are not taken ({error}): they \
+                         will be sent later; see whether {CONVERSIONS} has a leader and its in-sync \
+                         replicas"
+                    );
+                    tracing::warn!(worker = self.name, why);
+                    (self.status)(Err(&why));
+                    self.events_wait = true;
+                    self.republish
+                        .insert(partition, Instant::now() + EVENTS_AGAIN);
+                    // The next one's turn comes after a batch.
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if self.republish.is_empty()
+            && std::mem::take(&mut self.events_wait)
+            && self.ownership.stopped.is_empty()
+        {
+            (self.status)(Ok(()));
+        }
+        Ok(())
+    }
+
     /// Publishes the events that the last owner, or a failed publish, left out.
-    pub(crate) fn publish_missing(&mut self, partition: i32) -> Result<(), Dropped> {
+    fn publish_missing(&mut self, partition: i32) -> Result<(), Dropped> {
         let Some(row) = self.ownership.rows.get(&partition).copied() else {
             return Ok(());
         };
@@ -246,7 +296,9 @@ impl Worker {
             }
             self.handle.block_on(async {
                 for delivery in deliveries {
-                    delivery.await?;
+                    let taken = tokio::time::timeout(EVENTS_TAKEN, delivery).await;
+                    taken
+                        .unwrap_or_else(|_| Err(PublishError::Undelivered("not in time".into())))?;
                 }
                 Ok::<(), Dropped>(())
             })?;

@@ -19,7 +19,7 @@ use postern_kafka::{
 };
 use postern_runtime::telemetry::chain;
 use postern_store::{Advance, Batch as StoreBatch, Store};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,9 +61,16 @@ pub struct Worker {
     pub(crate) unconfirmed: Option<Unconfirmed>,
     pub(crate) stop: CancellationToken,
     pub(crate) events: EventsInFlight,
-    republish: BTreeSet<i32>,
+    /// Partitions whose events are to be read from the store and sent, and when.
+    pub(crate) republish: BTreeMap<i32, Instant>,
+    /// Some of them were not taken.
+    pub(crate) events_wait: bool,
     /// The positions must be read anew.
     pub(crate) stale: bool,
+    /// When they must be, so that partitions that were stopped for a while are tried again.
+    pub(crate) stale_at: Option<Instant>,
+    /// The last barrier was not read back.
+    pub(crate) was_stuck: bool,
     /// So many records go one by one, since the store refused one of them.
     pub(crate) careful: usize,
     last_batch: Instant,
@@ -166,8 +173,11 @@ impl Worker {
             unconfirmed: None,
             stop: CancellationToken::new(),
             events: EventsInFlight::default(),
-            republish: BTreeSet::new(),
+            republish: BTreeMap::new(),
+            events_wait: false,
             stale: false,
+            stale_at: None,
+            was_stuck: false,
             careful: 0,
             last_batch: Instant::now(),
             last_report: Instant::now(),
@@ -293,9 +303,7 @@ impl Worker {
     }
 
     fn turn(&mut self) -> Result<(), Dropped> {
-        for partition in std::mem::take(&mut self.republish) {
-            self.publish_missing(partition)?;
-        }
+        self.publish_due()?;
         let (batch, first) = self.gather()?;
         if batch.is_empty() {
             self.idle()?;
@@ -303,8 +311,9 @@ impl Worker {
             self.last_batch = Instant::now();
             self.process(batch, first)?;
         }
-        if self.last_report.elapsed() >= REPORT {
-            self.report();
+        self.report_if_due();
+        if self.stale_at.is_some_and(|at| at <= Instant::now()) {
+            self.stale = true;
         }
         if self.last_look.elapsed() >= SILENCE {
             self.last_look = Instant::now();
@@ -413,19 +422,21 @@ impl Worker {
         Ok(())
     }
 
-    /// Reads these partitions' events from the store at the next turn. Their last batch sent
-    /// none, and those before it are settled.
+    /// Reads these partitions' events from the store at the next turn, or when they are due
+    /// anyway. Their last batch sent none, and those before it are settled.
     pub(crate) fn republish(&mut self, partitions: BTreeSet<i32>) {
-        self.republish.extend(partitions);
+        for partition in partitions {
+            self.republish.entry(partition).or_insert_with(Instant::now);
+        }
     }
 
     /// Waits for the events of the batch before; they have usually arrived long since.
     pub(crate) fn settle_events(&mut self) {
         let (reached, failed) = self.handle.block_on(self.events.settle());
-        self.republish.extend(failed);
+        self.republish(failed.into_iter().collect());
         // Behind an event that failed, "published up to" must not move.
         for (partition, sequence) in reached {
-            if !self.republish.contains(&partition) {
+            if !self.republish.contains_key(&partition) {
                 // Events that were sent again meanwhile may have got further.
                 let published = self.ownership.published.entry(partition).or_default();
                 *published = sequence.max(*published);
@@ -461,7 +472,10 @@ impl Worker {
         self.commit(behind, Writes::default())
     }
 
-    fn report(&mut self) {
+    pub(crate) fn report_if_due(&mut self) {
+        if self.last_report.elapsed() < REPORT {
+            return;
+        }
         self.last_report = Instant::now();
         let positions = self.ownership.positions();
         self.group.report(&positions);

@@ -318,11 +318,12 @@ impl Drain {
         let kept = tokio::task::spawn_blocking(move || spool.set_aside(&entry))
             .await
             .map_err(std::io::Error::other)??;
+        self.metrics.spool_records_set_aside.inc();
         tracing::error!(
             %why,
             kept = %kept.display(),
             "a spooled record can't be drained and was set aside: it was acknowledged, and is not \
-             in Kafka"
+             in Kafka; when the reason is mended, postern spool drain takes it"
         );
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! its directory can be fsynced.
 
 use crate::metrics::IngressMetrics;
-use crate::outlet::Outlet;
+use crate::outlet::{DISK_PATIENCE, Outlet};
 use crate::verdicts::ReplyAddress;
 use jiff::Timestamp;
 use postern_core::record::verdict::VerdictBatch;
@@ -56,6 +56,9 @@ impl DurabilityWatch {
                 tried = Instant::now();
                 self.try_kafka();
             }
+            if let Some(since) = fresh {
+                self.outlet.breaker.heard(Instant::now() - since);
+            }
             let kafka = fresh.is_some_and(|since| since < STALE);
             let pause = if kafka { TRY_SPOOL } else { TRY_SPOOL_SOON };
             if spool.0.is_none() || spool.1.elapsed() >= pause {
@@ -95,7 +98,12 @@ impl DurabilityWatch {
 
     async fn try_spool(&self) -> Result<(), String> {
         match &self.outlet.spool {
-            Some(spool) => spool.check().await.map_err(|error| error.to_string()),
+            Some(spool) => match tokio::time::timeout(DISK_PATIENCE, spool.check()).await {
+                Ok(checked) => checked.map_err(|error| error.to_string()),
+                Err(_) => Err(format!(
+                    "the spool's disk didn't answer for {DISK_PATIENCE:?}"
+                )),
+            },
             None => Err("there is no spool (spool.max_bytes is 0)".to_owned()),
         }
     }

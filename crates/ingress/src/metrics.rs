@@ -52,6 +52,7 @@ pub struct IngressMetrics {
     pub(crate) spool_bytes: IntGauge,
     pub(crate) spool_oldest: Gauge,
     pub(crate) spool_set_aside: IntGauge,
+    pub(crate) spool_records_set_aside: IntCounter,
     pub(crate) spool_appended: IntCounterVec,
     pub(crate) spool_drained: IntCounterVec,
     pub(crate) spool_failures: IntCounterVec,
@@ -148,6 +149,10 @@ impl IngressMetrics {
                 "spool_set_aside_bytes",
                 "Bytes of the spool that could not be used since the start.",
             )?,
+            spool_records_set_aside: metrics.counter(
+                "spool_set_aside_records_total",
+                "Acknowledged records that Kafka can't be given, kept apart on the spool's disk.",
+            )?,
             spool_appended: metrics.counters_of(
                 "spool_appended_total",
                 "Records that were fsynced in the spool, by topic.",
@@ -164,7 +169,7 @@ impl IngressMetrics {
                 "spool_failures_total",
                 "Records that the spool did not take, by reason.",
                 &["reason"],
-                [["full"], ["busy"], ["too_large"], ["disk"]],
+                [["full"], ["busy"], ["too_large"], ["disk"], ["slow"]],
             )?,
         })
     }

@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
+/// Longest wait for a disk: whoever waits holds a place that others want.
+pub(crate) const DISK_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Closed until the topics are known to keep what they acknowledge. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Gate(Arc<AtomicI32>);
@@ -110,9 +113,8 @@ impl Outlet {
     pub(crate) fn send(&self, record: &Record<'_>) -> Option<Sent> {
         failpoint!("ingress.unpublished", |_| None);
         let place = self.place(record.topic, record.key)?;
-        // Where nothing waits in the spool, the drain has nothing to try an open breaker with.
         let drained = self.spool.as_ref().is_some_and(|spool| !spool.is_empty());
-        if !self.breaker.admits(place, !drained) {
+        if !self.breaker.admits(place, drained) {
             return None;
         }
         let at = tokio::time::Instant::now();
@@ -170,12 +172,23 @@ impl Outlet {
         let word = record.topic.word();
         let bytes = spooled::encode(record.topic, record.key, record.value, record.request_id);
         let bytes = bytes.ok_or(SpoolError::Failed("it is no text".to_owned()))?;
-        if let Err(error) = spool.append(bytes).await {
+        let failed = |reason| {
             self.metrics
                 .spool_failures
-                .with_label_values(&[reason(&error)])
-                .inc();
-            return Err(error.into());
+                .with_label_values(&[reason])
+                .inc()
+        };
+        match tokio::time::timeout(DISK_PATIENCE, spool.append(bytes)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                failed(reason(&error));
+                return Err(error.into());
+            }
+            // It may be written all the same: nobody was told so.
+            Err(_) => {
+                failed("slow");
+                return Err(NotKept::Slow);
+            }
         }
         if record.topic == Topic::Clicks {
             self.clicks.fetch_max(spool.mark(), Ordering::AcqRel);

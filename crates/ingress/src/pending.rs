@@ -6,18 +6,28 @@
 use postern_core::ids::RequestId;
 use postern_core::record::verdict::{Outcome, Verdict};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// Requests are spread over this many locks, so that threads seldom meet.
 const SHARDS: usize = 16;
 
-type Shard = Mutex<HashMap<RequestId, oneshot::Sender<Outcome>>>;
+type Shard = Mutex<HashMap<RequestId, Entry>>;
+
+/// Who waits, and the number of its [`Waiting`]: a spooled postback may be waited for anew while
+/// the first one who did is about to leave.
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    sender: oneshot::Sender<Outcome>,
+}
 
 /// The register of waiting requests. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Pending {
     shards: Arc<[Shard; SHARDS]>,
+    numbers: Arc<AtomicU64>,
     instance: Arc<str>,
 }
 
@@ -27,6 +37,7 @@ impl Pending {
     pub fn new(instance: &str) -> Self {
         Self {
             shards: Arc::new(std::array::from_fn(|_| Mutex::default())),
+            numbers: Arc::default(),
             instance: instance.into(),
         }
     }
@@ -41,10 +52,13 @@ impl Pending {
     /// faster than the acknowledgement.
     pub(crate) fn register(&self, request_id: RequestId) -> Waiting {
         let (sender, receiver) = oneshot::channel();
-        self.shard(request_id).insert(request_id, sender);
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        self.shard(request_id)
+            .insert(request_id, Entry { number, sender });
         Waiting {
             pending: self.clone(),
             request_id,
+            number,
             receiver,
         }
     }
@@ -53,8 +67,8 @@ impl Pending {
     pub fn resolve(&self, verdicts: Vec<Verdict>) -> usize {
         let mut late = 0;
         for verdict in verdicts {
-            let sender = self.shard(verdict.request_id).remove(&verdict.request_id);
-            if sender.is_none_or(|sender| sender.send(verdict.outcome).is_err()) {
+            let entry = self.shard(verdict.request_id).remove(&verdict.request_id);
+            if entry.is_none_or(|entry| entry.sender.send(verdict.outcome).is_err()) {
                 late += 1;
             }
         }
@@ -76,10 +90,7 @@ impl Pending {
         self.len() == 0
     }
 
-    fn shard(
-        &self,
-        request_id: RequestId,
-    ) -> MutexGuard<'_, HashMap<RequestId, oneshot::Sender<Outcome>>> {
+    fn shard(&self, request_id: RequestId) -> MutexGuard<'_, HashMap<RequestId, Entry>> {
         // The last byte of a UUIDv7 is random.
         let index = usize::from(request_id.as_uuid().as_bytes()[15]) % SHARDS;
         self.shards[index]
@@ -92,6 +103,7 @@ impl Pending {
 pub(crate) struct Waiting {
     pending: Pending,
     request_id: RequestId,
+    number: u64,
     receiver: oneshot::Receiver<Outcome>,
 }
 
@@ -109,7 +121,10 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.pending.shard(self.request_id).remove(&self.request_id);
+        let mut shard = self.pending.shard(self.request_id);
+        if shard.get(&self.request_id).map(|entry| entry.number) == Some(self.number) {
+            shard.remove(&self.request_id);
+        }
     }
 }
 
@@ -143,5 +158,17 @@ mod tests {
         drop(pending.register(id));
         assert!(pending.is_empty());
         assert_eq!(pending.resolve(vec![verdict(id)]), 1);
+    }
+
+    #[tokio::test]
+    async fn who_goes_takes_nobody_along_who_waits_for_the_same() {
+        let pending = Pending::new("one");
+        let id = RequestId::from_uuid(uuid::Uuid::now_v7());
+        let first = pending.register(id);
+        let mut second = pending.register(id);
+        drop(first);
+        assert_eq!(pending.resolve(vec![verdict(id)]), 0);
+        assert_eq!(second.outcome().await, Outcome::ClickNotFound);
+        assert!(pending.is_empty());
     }
 }

@@ -55,8 +55,11 @@ impl Ingress {
             Ok(fields) => {
                 let (id, at) = (call.request_id, call.received_at);
                 let mut postback = Postback::new(id, at, fields, origin);
-                postback.may_wait = self.guesses.may_wait(call.address);
-                let answer = self.publish(&postback).await;
+                // Before it is decided: the click may get to Kafka after its postback, and out of
+                // the spool before the verdict is here.
+                let held = self.outlet.holds_clicks();
+                postback.may_wait = held || self.guesses.may_wait(call.address);
+                let answer = self.publish(&postback, held).await;
                 if answer.outcome == Outcome::ClickNotFound.word() {
                     self.guesses.count(call.address);
                 }
@@ -97,10 +100,8 @@ impl Ingress {
         }
     }
 
-    async fn publish(&self, postback: &Postback) -> Answer {
-        // Before it is decided: the click may get to Kafka after its postback, and out of the spool
-        // before the verdict is here.
-        let held = self.outlet.holds_clicks();
+    /// `held`: clicks of callers are in the spool, and its own may be.
+    async fn publish(&self, postback: &Postback, held: bool) -> Answer {
         let deadline = Instant::now() + self.config.answer_timeout;
         let request_id = postback.request_id.to_string();
         let reply = match self.config.answer_mode {

@@ -2,8 +2,11 @@
 //!
 //! Per partition, so that a broker that is away doesn't hold up what others take; and for all of
 //! them, where none acknowledges. Opens after a few records in a row that weren't acknowledged in
-//! time, closes with the first one that is. Who finds out is the drain, which nobody waits for;
-//! where the spool has nothing to try it with, one caller now and then is.
+//! time, closes with the first one that is.
+//!
+//! Who finds out, where all are open, is the drain, or the watch with a record that nobody waits
+//! for; without a spool one caller now and then is. Where one partition is open, the drain may be
+//! stuck before another: one caller now and then tries it.
 
 use crate::spooled::Topic;
 use prometheus::IntGauge;
@@ -23,6 +26,7 @@ pub(crate) type Place = (Topic, i32);
 #[derive(Debug)]
 struct State {
     missed: u32,
+    opened: Instant,
     tried: Instant,
 }
 
@@ -30,6 +34,7 @@ impl State {
     fn new() -> Self {
         Self {
             missed: 0,
+            opened: Instant::now(),
             tried: Instant::now(),
         }
     }
@@ -54,7 +59,8 @@ impl State {
         self.missed = self.missed.saturating_add(1);
         let opens = self.missed == OPEN_AFTER;
         if opens {
-            self.tried = Instant::now();
+            self.opened = Instant::now();
+            self.tried = self.opened;
         }
         opens
     }
@@ -87,25 +93,38 @@ impl PublishBreaker {
         }
     }
 
-    /// Whether to hand a record to Kafka. `try_it`: nobody else finds out whether an open
-    /// partition takes records again.
-    pub(crate) fn admits(&self, place: Place, try_it: bool) -> bool {
+    /// Whether to hand a record to Kafka. `drained`: the drain finds out whether Kafka
+    /// acknowledges again.
+    pub(crate) fn admits(&self, place: Place, drained: bool) -> bool {
         let mut states = self.lock();
         if states.all.is_open() {
-            return states.all.admits(try_it);
+            return states.all.admits(!drained);
         }
         match states.places.get_mut(&place) {
-            Some(state) => state.admits(try_it),
+            Some(state) => state.admits(true),
             None => true,
         }
+    }
+
+    /// Kafka acknowledged something at that time, of whatever partition.
+    pub(crate) fn heard(&self, at: Instant) {
+        let mut states = self.lock();
+        if states.all.is_open() && at > states.all.opened {
+            self.close_all(&mut states);
+        }
+    }
+
+    fn close_all(&self, states: &mut States) {
+        states.all.missed = 0;
+        self.open.dec();
+        tracing::info!("kafka acknowledges again");
     }
 
     /// A record was acknowledged.
     pub(crate) fn acknowledged(&self, place: Place) {
         let mut states = self.lock();
         if states.all.is_open() {
-            self.open.dec();
-            tracing::info!("kafka acknowledges again");
+            self.close_all(&mut states);
         }
         states.all.missed = 0;
         if states
@@ -122,7 +141,9 @@ impl PublishBreaker {
     /// A record was not acknowledged in time.
     pub(crate) fn missed(&self, place: Place) {
         let mut states = self.lock();
-        if states.all.miss() {
+        let known = states.places.get(&place).is_some_and(State::is_open);
+        // One that is tried again and again says nothing new of the others.
+        if !known && states.all.miss() {
             self.open.inc();
             tracing::warn!(
                 "kafka doesn't acknowledge: records go to the spool; see whether the brokers run \
@@ -159,44 +180,67 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn opens_by_partition_and_closes_with_an_acknowledgement() {
+    async fn opens_by_partition_is_tried_and_closes_with_an_acknowledgement() {
         let breaker = breaker();
         for _ in 1..OPEN_AFTER {
             breaker.missed(HERE);
         }
-        assert!(breaker.admits(HERE, false));
+        assert!(breaker.admits(HERE, true));
         breaker.acknowledged(HERE);
         for _ in 0..OPEN_AFTER {
-            assert!(breaker.admits(HERE, false));
+            assert!(breaker.admits(HERE, true));
             breaker.missed(HERE);
             breaker.acknowledged(THERE);
         }
         assert_eq!(breaker.open.get(), 1);
         assert!(!breaker.admits(HERE, true), "not yet");
-        assert!(breaker.admits(THERE, false));
+        assert!(breaker.admits(THERE, true));
         tokio::time::advance(TRY_EVERY).await;
-        assert!(!breaker.admits(HERE, false), "the drain tries");
+        // The drain may be stuck before another partition.
         assert!(breaker.admits(HERE, true));
         assert!(!breaker.admits(HERE, true), "one at a time");
         breaker.missed(HERE);
         breaker.acknowledged(HERE);
         assert_eq!(breaker.open.get(), 0);
-        assert!(breaker.admits(HERE, false));
+        assert!(breaker.admits(HERE, true));
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_nothing_is_acknowledged_it_opens_for_all() {
         let breaker = breaker();
         for partition in 0..5 {
-            assert!(breaker.admits(THERE, false));
+            assert!(breaker.admits(THERE, true));
             breaker.missed((Topic::Clicks, partition));
         }
-        assert!(!breaker.admits(HERE, false) && !breaker.admits(THERE, true));
+        assert!(!breaker.admits(HERE, true) && !breaker.admits(THERE, false));
         tokio::time::advance(TRY_EVERY).await;
-        assert!(breaker.admits(HERE, true));
-        assert!(!breaker.admits(THERE, true), "one of all");
+        assert!(!breaker.admits(HERE, true), "the drain tries");
+        assert!(breaker.admits(HERE, false));
+        assert!(!breaker.admits(THERE, false), "one of all");
         breaker.acknowledged(HERE);
         assert_eq!(breaker.open.get(), 0);
-        assert!(breaker.admits(THERE, false));
+        assert!(breaker.admits(THERE, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partition_that_stays_away_does_not_hold_up_the_others() {
+        let breaker = breaker();
+        let before = Instant::now();
+        tokio::time::advance(TRY_EVERY).await;
+        for _ in 0..OPEN_AFTER {
+            breaker.missed(HERE);
+        }
+        assert_eq!(breaker.open.get(), 2, "it, and all: nothing else was heard");
+        breaker.heard(before);
+        assert!(!breaker.admits(THERE, true), "heard too long ago");
+        tokio::time::advance(TRY_EVERY).await;
+        breaker.heard(Instant::now());
+        assert_eq!(breaker.open.get(), 1);
+        // The drain goes on trying it.
+        for _ in 0..3 * OPEN_AFTER {
+            breaker.missed(HERE);
+        }
+        assert!(breaker.admits(THERE, true));
+        assert_eq!(breaker.open.get(), 1);
     }
 }

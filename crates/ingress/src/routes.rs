@@ -21,6 +21,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, LOCATION, RET
 use hyper::{Method, Request, Response, StatusCode};
 use postern_core::answer;
 use postern_core::ids::RequestId;
+use postern_core::record::postback::MAX_RAW_QUERY_BYTES;
 use postern_kafka::Producer;
 use postern_runtime::http::{Handler, Refusal, address, json};
 use postern_spool::Spool;
@@ -34,7 +35,7 @@ use tracing::Instrument;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest path and query.
-pub(crate) const MAX_URI: usize = 16 * 1024;
+pub(crate) const MAX_URI: usize = MAX_RAW_QUERY_BYTES;
 
 /// What so many bytes take of the room for bodies.
 fn kib(bytes: usize) -> usize {

@@ -54,6 +54,14 @@ impl Range {
                     .map_err(away)?;
             }
         }
+        if left.is_empty() {
+            // Nothing to ask for, which librdkafka takes for a mistake.
+            return Ok(Self {
+                consumer,
+                topic: topic.to_owned(),
+                left,
+            });
+        }
         let found = consumer.offsets_for_times(asked, PATIENCE).map_err(away)?;
         let mut start = TopicPartitionList::new();
         for one in found.elements() {

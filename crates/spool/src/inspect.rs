@@ -4,7 +4,7 @@ use crate::SpoolError;
 use crate::files::{self, Position, SET_ASIDE};
 use crate::format;
 use jiff::Timestamp;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a directory holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,27 @@ pub struct Inspected {
     pub damaged: u64,
     /// Bytes that were set aside earlier.
     pub set_aside: u64,
+}
+
+/// The files that were set aside, by name.
+///
+/// # Errors
+///
+/// The directory can't be read.
+pub fn set_aside(directory: &Path) -> Result<Vec<PathBuf>, SpoolError> {
+    let directory = directory.join(SET_ASIDE);
+    let failed = |error: std::io::Error| SpoolError::directory(&directory, &error);
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let paths: Result<Vec<_>, _> = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect();
+    let mut paths = paths.map_err(failed)?;
+    paths.sort();
+    Ok(paths)
 }
 
 /// Reads all of a spool. Holds its payloads in memory.
@@ -68,11 +89,9 @@ pub fn inspect(directory: &Path) -> Result<Inspected, SpoolError> {
             }
         }
     }
-    if let Ok(aside) = std::fs::read_dir(directory.join(SET_ASIDE)) {
-        inspected.set_aside = aside
-            .filter_map(|entry| entry.ok()?.metadata().ok())
-            .map(|metadata| metadata.len())
-            .sum();
-    }
+    inspected.set_aside = set_aside(directory)?
+        .iter()
+        .filter_map(|path| Some(path.metadata().ok()?.len()))
+        .sum();
     Ok(inspected)
 }

@@ -19,7 +19,7 @@ mod state;
 mod writer;
 
 pub use error::SpoolError;
-pub use inspect::{Inspected, inspect};
+pub use inspect::{Inspected, inspect, set_aside};
 pub use open::{Opened, SetAside};
 pub use state::{Entry, Spool, Status};
 

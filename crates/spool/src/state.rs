@@ -231,7 +231,9 @@ impl Spool {
     /// A record that was sound can't be read any more: keeps a copy of its segment, and moves on
     /// to the next sound one.
     fn pass_damage(&self, segment: &Segment, from: u64) -> io::Result<()> {
-        let bytes = std::fs::read(&segment.path)?;
+        let mut bytes = std::fs::read(&segment.path)?;
+        // What is being written behind it isn't anybody's yet.
+        bytes.truncate(usize::try_from(segment.len).unwrap_or(usize::MAX));
         let start = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
         let next = format::scan(&bytes)
             .into_iter()

@@ -40,6 +40,10 @@ impl Default for Limits {
     }
 }
 
+/// The limits on what waits for a click, in the order in which they are looked at: of an address,
+/// of a clickid, of a partition.
+pub const UNMATCHED_LIMITS: [&str; 3] = ["per_address", "per_click", "per_partition"];
+
 /// What one partition's part of a batch comes to.
 #[derive(Clone, Debug, Default)]
 pub struct Decided {
@@ -50,8 +54,8 @@ pub struct Decided {
     /// Clicks that differ from the one that came first; they go to the rejects.
     pub conflicting_clicks: Vec<PlacedClick>,
     /// Postbacks whose click is unknown and for which no room was left: they stay in the log
-    /// as `click_not_found`, but a late click won't find them.
-    pub unmatched_dropped: u64,
+    /// as `click_not_found`, but a late click won't find them. By [`UNMATCHED_LIMITS`].
+    pub unmatched_dropped: [u64; UNMATCHED_LIMITS.len()],
     /// Status words that the map doesn't have; they were taken as the campaign's default.
     pub unknown_statuses: Vec<UnknownStatus>,
 }
@@ -107,7 +111,7 @@ impl Turn<'_> {
         self.state.clicks = placed.offset + 1;
         let click = &placed.click;
         if let Some(first) = self.view.clicks.get(&click.clickid) {
-            if first != click {
+            if !first.is_same(click) {
                 self.out.conflicting_clicks.push(placed);
             }
             return;
@@ -391,11 +395,13 @@ impl Turn<'_> {
                 .get(&postback.clickid)
                 .copied()
                 .unwrap_or(0);
-        if !postback.may_wait
-            || here >= self.limits.unmatched_per_click
-            || self.state.unmatched >= self.limits.unmatched_per_partition
-        {
-            self.out.unmatched_dropped += 1;
+        let reached = [
+            !postback.may_wait,
+            here >= self.limits.unmatched_per_click,
+            self.state.unmatched >= self.limits.unmatched_per_partition,
+        ];
+        if let Some(limit) = reached.iter().position(|reached| *reached) {
+            self.out.unmatched_dropped[limit] += 1;
             return "unmatched_full";
         }
         let unmatched = Unmatched {

@@ -28,6 +28,19 @@ pub struct Click {
     pub clicked_at: Timestamp,
 }
 
+impl Click {
+    /// Whether both announce the same. Their times don't count: whoever announces a click again
+    /// without one gets another.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let other = Self {
+            clicked_at: self.clicked_at,
+            ..other.clone()
+        };
+        *self == other
+    }
+}
+
 /// What a record of the clicks topic can be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClickRecord {

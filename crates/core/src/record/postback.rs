@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct Origin {
     /// The HTTP method.
     pub method: String,
-    /// The query string as it came, invalid UTF-8 replaced.
+    /// The query string as it came, invalid UTF-8 replaced, cut to [`MAX_RAW_QUERY_BYTES`].
     pub raw_query: String,
     /// The form or JSON body as it came, invalid UTF-8 replaced, cut to [`MAX_RAW_BODY_BYTES`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -26,6 +26,9 @@ pub struct Origin {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub user_agent: String,
 }
+
+/// How much of a query is kept for the log, in bytes; longer ones are refused.
+pub const MAX_RAW_QUERY_BYTES: usize = 16 * 1024;
 
 /// How much of a body is kept for the log, in bytes: the record must fit Kafka's 1 MiB also
 /// where every byte needs escaping.

@@ -46,16 +46,27 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What [`Self::code`] can be: of a request that was read to its end.
+    pub const CODES: [&str; 6] = [
+        "missing_clickid",
+        "invalid_clickid",
+        "invalid_revenue",
+        "unresolved_macro",
+        "malformed_json",
+        "too_many_parameters",
+    ];
+
     /// The `error` of the answer.
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::MissingClickid => "missing_clickid",
-            Self::InvalidClickid { .. } => "invalid_clickid",
-            Self::InvalidRevenue { .. } => "invalid_revenue",
-            Self::UnresolvedMacro { .. } => "unresolved_macro",
-            Self::MalformedJson { .. } => "malformed_json",
-            Self::TooManyParameters { .. } => "too_many_parameters",
-        }
+        let code = match self {
+            Self::MissingClickid => 0,
+            Self::InvalidClickid { .. } => 1,
+            Self::InvalidRevenue { .. } => 2,
+            Self::UnresolvedMacro { .. } => 3,
+            Self::MalformedJson { .. } => 4,
+            Self::TooManyParameters { .. } => 5,
+        };
+        Self::CODES[code]
     }
 
     /// The `message` of the answer.

@@ -18,6 +18,14 @@ pub(super) struct Progress {
     any_failing: AtomicBool,
 }
 
+/// What stands still.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Still {
+    /// The partition; `None` for all.
+    pub(super) place: Option<(String, i32)>,
+    pub(super) why: String,
+}
+
 impl Default for Progress {
     fn default() -> Self {
         Self {
@@ -66,19 +74,25 @@ impl Progress {
     }
 
     /// What has stood still for longer than `patience`, if anything has.
-    pub(super) fn standstill(&self, patience: Duration) -> Option<String> {
+    pub(super) fn standstill(&self, patience: Duration) -> Option<Still> {
         let since = self.waiting.load(Ordering::Relaxed);
         if since > 0 {
             let waited = Duration::from_micros(self.now().saturating_sub(since));
             if waited > patience {
-                return Some(format!("nothing was acknowledged for {waited:.1?}"));
+                return Some(Still {
+                    place: None,
+                    why: format!("nothing was acknowledged for {waited:.1?}"),
+                });
             }
         }
         let failing = self.failing();
         let ((topic, partition), since) = failing.iter().min_by_key(|(_, since)| **since)?;
         let waited = since.elapsed();
-        (waited > patience).then(|| {
-            format!("nothing was acknowledged in {topic} partition {partition} for {waited:.1?}")
+        (waited > patience).then(|| Still {
+            place: Some((topic.clone(), *partition)),
+            why: format!(
+                "nothing was acknowledged in {topic} partition {partition} for {waited:.1?}"
+            ),
         })
     }
 
@@ -128,7 +142,7 @@ mod tests {
         progress.failed("clicks", 3);
         progress.succeeded("clicks", 1);
         let why = progress.standstill(SOON);
-        assert!(why.is_some_and(|why| why.contains("clicks partition 3")));
+        assert!(why.is_some_and(|still| still.why.contains("clicks partition 3")));
         progress.succeeded("clicks", 3);
         assert_eq!(progress.standstill(SOON), None);
     }

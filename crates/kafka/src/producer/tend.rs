@@ -5,6 +5,7 @@
 //! waits for it hears [`PublishError::Undelivered`](crate::PublishError) and knows that the record
 //! may or may not stand on its topic.
 
+use super::progress::Still;
 use super::{Client, Producer};
 use crate::error::KafkaError;
 use rdkafka::producer::Producer as _;
@@ -19,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(250);
 const STANDSTILL: Duration = Duration::from_secs(5);
 /// How long a new client may take to reach the brokers.
 const REACH: Duration = Duration::from_secs(2);
-/// Between two replacements: doubled up to the longest, until something is acknowledged.
+/// Between two replacements: doubled up to the longest, until nothing has stood still for as long.
 const PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -37,7 +38,9 @@ impl Producer {
                 (client.fatal(), client.progress.standstill(STANDSTILL))
             };
             if fatal.is_none() && still.is_none() {
-                if self.last_success().is_some() {
+                // A partition that stays away stands still again soon after each replacement, also
+                // while all others go on.
+                if Instant::now() > next + pause {
                     pause = PAUSE;
                 }
                 continue;
@@ -45,14 +48,14 @@ impl Producer {
             if Instant::now() < next {
                 continue;
             }
-            match self.replace(fatal.is_some()) {
+            match self.replace(fatal.is_some(), still.as_ref()) {
                 Ok(()) => {
-                    replaced(&fatal.or(still).unwrap_or_default());
+                    replaced(&fatal.or(still.map(|still| still.why)).unwrap_or_default());
                     next = Instant::now() + pause;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the brokers can't be reached by a new client either");
+                    tracing::debug!(%error, "a new client would be no better");
                     next = Instant::now() + PAUSE;
                 }
             }
@@ -60,13 +63,17 @@ impl Producer {
     }
 
     /// A new client in place of the old one. Unless the old one is of no use at all, the new one
-    /// must reach the brokers first: where they are away, a new client is no better.
-    fn replace(&self, at_once: bool) -> Result<(), KafkaError> {
+    /// must reach the brokers first, and see a leader of the partition that stands still: where
+    /// they are away, a new client is no better.
+    fn replace(&self, at_once: bool, still: Option<&Still>) -> Result<(), KafkaError> {
         let client = Client::new(&self.shared.config, &self.shared.observed, false)?;
         let topics = self.topics().clone();
         let reached = client.learn(&topics, REACH);
         if !at_once {
             reached?;
+            if let Some((topic, partition)) = still.and_then(|still| still.place.as_ref()) {
+                client.has_leader(topic, *partition)?;
+            }
         }
         let old = {
             let mut current = self
@@ -83,6 +90,24 @@ impl Producer {
 }
 
 impl Client {
+    fn has_leader(&self, topic: &str, partition: i32) -> Result<(), KafkaError> {
+        let metadata = self
+            .inner
+            .client()
+            .fetch_metadata(Some(topic), REACH)
+            .map_err(|error| KafkaError::Unavailable(error.to_string()))?;
+        let mut partitions = metadata
+            .topics()
+            .iter()
+            .flat_map(|topic| topic.partitions());
+        let found = partitions.find(|found| found.id() == partition);
+        if found.is_some_and(|found| found.leader() >= 0) {
+            return Ok(());
+        }
+        let why = format!("{topic} partition {partition} has no leader");
+        Err(KafkaError::Unavailable(why))
+    }
+
     /// Why it can never publish again, if so.
     fn fatal(&self) -> Option<String> {
         self.inner

@@ -146,7 +146,7 @@ fn pass(history: &History, store: &mut Store, model: &mut Model) -> Result<(), S
             let conflicts = decided.conflicting_clicks.iter();
             told.conflicts
                 .extend(conflicts.map(|one| (size(one.partition.into()), size(one.offset))));
-            told.dropped += decided.unmatched_dropped;
+            told.dropped += decided.unmatched_dropped.iter().sum::<u64>();
         }
         store.commit(prepared);
         let expected = model.batch(&step.parts);

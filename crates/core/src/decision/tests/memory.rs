@@ -284,7 +284,7 @@ impl Store {
         self.states.insert(partition, next);
         self.verdicts.extend(decided.verdicts);
         self.conflicts.extend(decided.conflicting_clicks);
-        self.dropped += decided.unmatched_dropped;
+        self.dropped += decided.unmatched_dropped.iter().sum::<u64>();
     }
 
     /// What became of each logged postback in the end.

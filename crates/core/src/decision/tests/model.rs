@@ -184,7 +184,7 @@ impl Model {
         let offset = self.row(partition).clicks;
         self.row(partition).clicks += 1;
         if let Some(first) = self.clicks.get(&click.name) {
-            if first.click != *click {
+            if first.click.campaign != click.campaign {
                 told.conflicts.push((partition, offset));
             }
             return;

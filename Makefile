@@ -7,7 +7,7 @@ IGNORE := $(shell test "$(or $(RUST_MINOR),0)" -lt 96 && echo --ignore-rust-vers
 FAILPOINTS := --features postern/failpoints
 SCRIPTS := $(wildcard deploy/*.sh deploy/*/*.sh tests/*/*.sh) .ci/run
 
-.PHONY: help build run test test-ops reliability soak mutants reference fuzz lint deny image-files image-check
+.PHONY: help compilers build run test test-ops reliability soak mutants reference fuzz lint deny image-files image-check
 
 help:
 	@echo 'make build        target/release/postern'
@@ -25,14 +25,19 @@ help:
 	@echo 'make deny         as in lint, and security advisories; needs the network'
 	@echo 'make image-check  compile what the production image is built from; needs libssl-dev'
 
-build:
+# librdkafka's build asks for a C++ compiler and says so many lines before its end.
+compilers:
+	@for tool in cc c++; do command -v $$tool >/dev/null || { \
+	    echo "make: $$tool is missing: apt-get install build-essential" >&2; exit 1; }; done
+
+build: compilers
 	cargo build --release --locked $(IGNORE) -p postern
 
-run:
+run: compilers
 	cargo run --release --locked $(IGNORE) -p postern -- standalone
 
 # One profile: the tests start target/debug/postern, which the first line builds, with failpoints.
-test:
+test: compilers
 	-@deploy/parts.sh check
 	cargo build --workspace --locked $(IGNORE) $(FAILPOINTS)
 	cargo test --workspace --locked --no-fail-fast $(IGNORE) $(FAILPOINTS) $(TEST_ARGS)

@@ -17,6 +17,7 @@ TEXT
 parts() {
     cat <<'TEXT'
 build-essential        gcc                            building librdkafka and SQLite
+build-essential        c++                            building librdkafka
 build-essential        make                           building librdkafka, the make targets
 faketime               /usr/lib/*/faketime/libfaketimeMT.so.1   stepping the clock of a process
 util-linux             setpriv                        running PostgreSQL when called as root

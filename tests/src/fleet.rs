@@ -100,11 +100,7 @@ impl Fleet {
     /// doesn't come past it by itself within `patience`, it is told to stop, which may lead it
     /// there.
     pub async fn die_at(&mut self, who: Who, place: &str, patience: Duration) {
-        let mut settings = self.stack.settings.clone();
-        let action = format!("{place}=1*return(kill)");
-        settings.insert(FAILPOINTS.to_owned(), action);
-        let process = self.process(who);
-        process.launch_again(&settings);
+        let process = self.launch_to_die(who, place);
         let deadline = Instant::now() + patience;
         while process.runs() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -113,10 +109,38 @@ impl Fleet {
             process.terminate();
         }
         process.ended(Duration::from_secs(30)).await;
-        assert!(
-            process.log().contains("\"told\":\"kill\""),
-            "{who:?} didn't die at {place}"
-        );
+        assert!(has_died(process), "{who:?} didn't die at {place}");
+    }
+
+    /// The same at a place to which a busy consumer comes when it is told to stop, if its last
+    /// batches had conversions, which it can only be tried.
+    pub async fn die_in_the_end(&mut self, who: Who, place: &str) {
+        for _ in 0..10 {
+            let process = self.launch_to_die(who, place);
+            crate::wait::until("conversions are decided", async || {
+                let converted = r#"postern_postbacks_decided_total{outcome="converted"}"#;
+                let decides = process.metric(converted).await > Some(0.0);
+                (decides || !process.runs()).then_some(())
+            })
+            .await;
+            if process.runs() {
+                process.terminate();
+            }
+            process.ended(Duration::from_secs(30)).await;
+            if has_died(process) {
+                return;
+            }
+        }
+        panic!("{who:?} didn't die at {place}");
+    }
+
+    fn launch_to_die(&mut self, who: Who, place: &str) -> &mut Postern {
+        let mut settings = self.stack.settings.clone();
+        let action = format!("{place}=1*return(kill)");
+        settings.insert(FAILPOINTS.to_owned(), action);
+        let process = self.process(who);
+        process.launch_again(&settings);
+        process
     }
 
     /// Starts a process again that is told something else beside.
@@ -168,6 +192,11 @@ impl Fleet {
         }
         owned
     }
+}
+
+/// Whether it died at a failpoint.
+fn has_died(process: &Postern) -> bool {
+    process.log().contains("\"told\":\"kill\"")
 }
 
 impl Drop for Fleet {

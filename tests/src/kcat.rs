@@ -67,6 +67,9 @@ pub fn read(broker: Broker<'_>, topic: &str) -> Vec<Record> {
             "beginning",
             "-e",
             "-q",
+            // For metadata, on a busy machine.
+            "-m",
+            "30",
             "-J",
             "-X",
             "fetch.wait.max.ms=20",

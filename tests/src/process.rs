@@ -258,8 +258,9 @@ impl Postern {
 
     /// The value of one series, with its labels as they are printed.
     pub async fn metric(&self, series: &str) -> Option<f64> {
-        let text = http::get(self.admin, "/metrics").await.body;
-        text.lines().find_map(|line| {
+        let mut connection = http::Connection::open(self.admin).await.ok()?;
+        let answer = connection.request("GET", "/metrics", &[], None).await;
+        answer.ok()?.body.lines().find_map(|line| {
             line.strip_prefix(series)?
                 .strip_prefix(' ')?
                 .trim()

@@ -271,14 +271,21 @@ pub async fn prepare_store(
     partitions: i32,
 ) -> Result<(), Unprepared> {
     store.check_schema().await?;
-    store
-        .record_topics(&Topics {
-            partitions,
-            clicks_id: topics.topic_id(CLICKS)?,
-            postbacks_id: topics.topic_id(POSTBACKS)?,
-        })
-        .await?;
+    let topics = Topics {
+        partitions,
+        ..topics_of(topics)?
+    };
+    store.record_topics(&topics).await?;
     Ok(())
+}
+
+/// The topics as they are now.
+pub fn topics_of(topics: &TopicAdmin) -> Result<Topics, KafkaError> {
+    Ok(Topics {
+        partitions: topics.partitions(POSTBACKS)?,
+        clicks_id: topics.topic_id(CLICKS)?,
+        postbacks_id: topics.topic_id(POSTBACKS)?,
+    })
 }
 
 /// Why a store can't be used yet.

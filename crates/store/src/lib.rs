@@ -59,6 +59,9 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Topics`] says what differs.
     async fn record_topics(&self, topics: &Topics) -> Result<(), StoreError>;
 
+    /// As [`Self::record_topics`], but records nothing; gives whether topics were recorded.
+    async fn check_topics(&self, topics: &Topics) -> Result<bool, StoreError>;
+
     /// Rows of these partitions; those that don't exist are left out. Ascending.
     async fn partitions(&self, partitions: &[i32]) -> Result<Vec<PartitionState>, StoreError>;
 

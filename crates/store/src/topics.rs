@@ -22,6 +22,21 @@ RETURNING partitions";
 /// The recorded topics.
 pub(crate) const READ: &str = "SELECT partitions, clicks_id, postbacks_id FROM topics WHERE id = 1";
 
+/// Compares without recording; gives whether anything was recorded.
+pub(crate) fn compare(recorded: Option<&Topics>, found: &Topics) -> Result<bool, StoreError> {
+    let Some(recorded) = recorded else {
+        return Ok(false);
+    };
+    let same = |a: &Option<String>, b: &Option<String>| a.is_none() || b.is_none() || a == b;
+    if recorded.partitions == found.partitions
+        && same(&recorded.clicks_id, &found.clicks_id)
+        && same(&recorded.postbacks_id, &found.postbacks_id)
+    {
+        return Ok(true);
+    }
+    Err(mismatch(recorded, found))
+}
+
 /// The error that tells what differs.
 pub(crate) fn mismatch(recorded: &Topics, found: &Topics) -> StoreError {
     if recorded.partitions != found.partitions {

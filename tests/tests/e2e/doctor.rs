@@ -33,7 +33,7 @@ async fn everything_in_order(stack: &Stack) {
         line(&lines, "ok", what);
     }
     if stack.kind == Kind::Real {
-        for what in ["topics", "store", "schema", "clock"] {
+        for what in ["topics", "store", "schema", "belongs", "clock"] {
             line(&lines, "ok", what);
         }
     }

@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What the runbook names for a dead consumer that was the only one.
-const NO_CONSUMER: [&str; 3] = [
+const NO_CONSUMER: [&str; 4] = [
     "PosternTargetDown",
+    "PosternRoleGone",
     "PosternNothingConsumed",
     "PosternVerdictBreakerOpen",
 ];

@@ -22,8 +22,10 @@ const CONSUMER: &[&str] = &[
     "consumer.committed",
     "consumer.told",
     "consumer.emitted",
-    "consumer.settled",
+    SETTLED,
 ];
+/// Under load nobody is idle: only the end leads to this one.
+const SETTLED: &str = "consumer.settled";
 /// Where an ingress can.
 const INGRESS: &[&str] = &["ingress.registered", "ingress.published"];
 /// SQLite's transaction has a moment that PostgreSQL's, sent in one piece, has not.
@@ -33,7 +35,7 @@ const SQLITE: &str = "store.written";
 const FROZEN: Duration = Duration::from_secs(9);
 
 /// Enough to get partitions after others died: their sessions end first, one after the other.
-const SHARED_OUT: Duration = Duration::from_secs(15);
+const SHARED_OUT: Duration = Duration::from_secs(45);
 /// How long failpoints fail now and then.
 const ROUGH: Duration = Duration::from_secs(10);
 
@@ -127,13 +129,11 @@ async fn under_load(fleet: &mut Fleet) {
                 Who::Consumer(_) => Who::Consumer(round % 2),
                 Who::Ingress(_) => Who::Ingress(round % 2),
             };
-            // Under load nobody is idle: only the end leads to this one.
-            let patience = if *place == "consumer.settled" {
-                SHARED_OUT
+            if *place == SETTLED {
+                fleet.die_in_the_end(who, place).await;
             } else {
-                3 * SHARED_OUT
-            };
-            fleet.die_at(who, place, patience).await;
+                fleet.die_at(who, place, SHARED_OUT).await;
+            }
             fleet.start_again(who).await;
         }
     }

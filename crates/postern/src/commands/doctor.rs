@@ -3,7 +3,7 @@
 use super::say;
 use crate::config::Settings;
 use crate::roles::consumer::open_store;
-use crate::startup::topic_admin;
+use crate::startup::{topic_admin, topics_of};
 use anyhow::bail;
 use jiff::{SignedDuration, Timestamp};
 use postern_kafka::TopicAdmin;
@@ -64,7 +64,12 @@ pub async fn doctor(settings: &Settings) -> anyhow::Result<()> {
         match store.ping().await {
             Ok(()) => {
                 tell("store", Finding::Ok("answers".to_owned()));
-                tell("schema", schema(&store).await);
+                let schema = schema(&store).await;
+                let is_right = matches!(schema, Finding::Ok(_));
+                tell("schema", schema);
+                if reached && is_right {
+                    tell("belongs", belongs(&store, &topics).await);
+                }
                 tell("clock", clock(&store).await);
             }
             Err(error) => {
@@ -118,6 +123,19 @@ async fn topics(topics: &TopicAdmin, settings: &Settings) -> Vec<Finding> {
 async fn schema(store: &Arc<dyn Store>) -> Finding {
     match store.check_schema().await {
         Ok(()) => Finding::Ok("is this release's".to_owned()),
+        Err(error) => Finding::Broken(chain(&error)),
+    }
+}
+
+/// Whether the store was filled from these topics: else consumers refuse to start.
+async fn belongs(store: &Arc<dyn Store>, topics: &TopicAdmin) -> Finding {
+    let found = match topics_of(topics) {
+        Ok(found) => found,
+        Err(error) => return Finding::Left(chain(&error)),
+    };
+    match store.check_topics(&found).await {
+        Ok(true) => Finding::Ok("the store was filled from these topics".to_owned()),
+        Ok(false) => Finding::Ok("no consumer has used the store yet".to_owned()),
         Err(error) => Finding::Broken(chain(&error)),
     }
 }

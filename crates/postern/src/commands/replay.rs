@@ -12,7 +12,7 @@ use crate::cli::{ReplayArgs, ReplayTopic};
 use crate::config::Settings;
 use crate::roles::consumer::open_store;
 use crate::startup::{prepare_topics, topic_admin};
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
 use postern_core::ids::RequestId;
 use postern_core::partition;
@@ -220,31 +220,36 @@ impl Run {
             let next = wanted.entry(placed.partition).or_default();
             *next = (*next).max(placed.offset + 1);
         }
-        let numbers: Vec<i32> = wanted.keys().copied().collect();
-        let (mut moved, mut last) = (Instant::now(), None);
-        loop {
-            let states = self.store.partitions(&numbers).await?;
-            let positions: BTreeMap<i32, i64> = states
+        // Of each partition that isn't past them yet: where it is, and since when.
+        let mut seen: BTreeMap<i32, (i64, Instant)> = BTreeMap::new();
+        while !wanted.is_empty() {
+            let numbers: Vec<i32> = wanted.keys().copied().collect();
+            for state in self.store.partitions(&numbers).await? {
+                let (partition, position) = (state.partition, state.postbacks);
+                if wanted.get(&partition).is_some_and(|next| position >= *next) {
+                    wanted.remove(&partition);
+                    seen.remove(&partition);
+                    continue;
+                }
+                let entry = seen.entry(partition);
+                let (last, moved) = entry.or_insert_with(|| (position, Instant::now()));
+                if *last != position {
+                    (*last, *moved) = (position, Instant::now());
+                }
+            }
+            let stand = seen
                 .iter()
-                .map(|state| (state.partition, state.postbacks))
-                .collect();
-            if wanted
-                .iter()
-                .all(|(partition, next)| positions.get(partition) >= Some(next))
-            {
-                return Ok(());
-            }
-            if last.as_ref() != Some(&positions) {
-                (moved, last) = (Instant::now(), Some(positions));
-            }
-            if moved.elapsed() > PATIENCE {
-                bail!(
-                    "not decided within {PATIENCE:?}: see that consumers run; they are on Kafka, \
-                     and will be"
-                );
-            }
+                .filter(|(_, (_, moved))| moved.elapsed() > PATIENCE);
+            let stand: Vec<String> = stand.map(|(partition, _)| partition.to_string()).collect();
+            ensure!(
+                stand.is_empty(),
+                "partitions {} did not move for {PATIENCE:?}: see that consumers run, and what their \
+                 /readyz says; what was handed over is on Kafka, and will be decided",
+                stand.join(", ")
+            );
             tokio::time::sleep(PAUSE).await;
         }
+        Ok(())
     }
 }
 

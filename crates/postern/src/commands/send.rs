@@ -41,15 +41,19 @@ pub async fn send(settings: &Settings, args: &SendArgs) -> anyhow::Result<()> {
         bail!("the answer has no X-Request-Id: is this Postern?");
     };
     say(&format!("request id  {request_id}"));
+    ensure!(
+        !reply.status.is_server_error(),
+        "it is not known to be stored; sending it again is safe, and the ingress' log says why"
+    );
     let reports = args.reports.as_ref().unwrap_or(&args.url);
     let mut status = Url::parse(reports).context("--reports can't be read")?;
     status.set_path("/v1/postback/status");
     status.set_query(Some(&format!("request_id={request_id}")));
-    follow(&status).await?;
-    ensure!(
-        !reply.status.is_client_error() && !reply.status.is_server_error(),
-        "the postback was refused"
-    );
+    // Also where `http.always_200` hides it.
+    let body: Value = serde_json::from_str(&reply.body).unwrap_or_default();
+    let refused = body["status"] != "ok";
+    follow(&status, refused).await?;
+    ensure!(!refused, "the postback was refused");
     Ok(())
 }
 
@@ -73,7 +77,7 @@ async fn click(settings: &Settings, url: &Url, campaign: i64) -> anyhow::Result<
 }
 
 /// Asks what became of it until that is known.
-async fn follow(status: &Url) -> anyhow::Result<()> {
+async fn follow(status: &Url, refused: bool) -> anyhow::Result<()> {
     let end = Instant::now() + DECIDED_WITHIN;
     loop {
         let reply = ask(Method::GET, status, None, String::new()).await?;
@@ -82,6 +86,11 @@ async fn follow(status: &Url) -> anyhow::Result<()> {
             (StatusCode::OK, Some("pending"), _)
             // One that is in a spool isn't known to others yet.
             | (StatusCode::NOT_FOUND, _, Some("request_not_found")) => {
+                ensure!(
+                    Instant::now() < end || !refused,
+                    "the postback was refused, and is not in the log: many refusals of one address \
+                     are only counted"
+                );
                 ensure!(
                     Instant::now() < end,
                     "not decided within {DECIDED_WITHIN:?}: it is in Kafka or in the spool of its \

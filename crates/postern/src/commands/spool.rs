@@ -17,9 +17,13 @@ use std::time::Duration;
 pub fn inspect(settings: &Settings, directory: Option<&Path>, records: bool) -> anyhow::Result<()> {
     let directory = existing(settings, directory)?;
     let found = postern_spool::inspect(&directory)?;
+    let aside = postern_spool::set_aside(&directory)?;
     if records {
         for (_, _, payload) in &found.records {
             say(&String::from_utf8_lossy(payload));
+        }
+        for path in aside {
+            say(&String::from_utf8_lossy(&std::fs::read(path)?));
         }
         return Ok(());
     }
@@ -43,7 +47,11 @@ pub fn inspect(settings: &Settings, directory: Option<&Path>, records: bool) -> 
         say(&format!("newest     {}", last.1));
     }
     say(&format!("damaged    {} bytes", found.damaged));
-    say(&format!("set aside  {} bytes", found.set_aside));
+    let files = aside.len();
+    say(&format!(
+        "set aside  {} bytes in {files} files",
+        found.set_aside
+    ));
     Ok(())
 }
 
@@ -75,17 +83,45 @@ pub async fn drain(settings: &Settings, directory: Option<&Path>) -> anyhow::Res
     )?;
     let metrics = IngressMetrics::new(&Metrics::new("postern")?)?;
     let drain = Drain::alone(producer, partitions, spool.clone(), metrics);
-    let outcome = drain.until_empty().await;
-    let left = spool.status();
-    outcome.with_context(|| {
-        let records = left.entries;
-        format!("{records} records are left; nothing is lost, run it again")
-    })?;
+    let until_empty = async || {
+        drain.until_empty().await.with_context(|| {
+            let records = spool.status().entries;
+            format!("{records} records are left; nothing is lost, run it again")
+        })
+    };
+    until_empty().await?;
+    let again = take_back(&spool, &directory).await?;
+    if again > 0 {
+        until_empty().await?;
+        say(&format!(
+            "{again} records that had been set aside were tried again"
+        ));
+    }
     say("the spool is empty");
-    if left.set_aside > 0 {
-        say("what was set aside stays where it is: it could not be read");
+    let left = postern_spool::set_aside(&directory)?;
+    for path in &left {
+        say(&format!("set aside  {}", path.display()));
+    }
+    if !left.is_empty() {
+        say("what is set aside could not be read, or Kafka refuses it");
     }
     Ok(())
+}
+
+/// Puts whole records that were set aside behind the others; gives how many.
+async fn take_back(spool: &Spool, directory: &Path) -> anyhow::Result<usize> {
+    let mut again = 0;
+    for path in postern_spool::set_aside(directory)? {
+        let payload = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        if Spooled::decode(&payload).is_err() {
+            continue;
+        }
+        spool.append(payload).await?;
+        // It is in the spool by now: twice at most, which its request id tells.
+        std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+        again += 1;
+    }
+    Ok(again)
 }
 
 fn existing(settings: &Settings, directory: Option<&Path>) -> anyhow::Result<PathBuf> {

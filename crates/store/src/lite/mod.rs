@@ -24,6 +24,7 @@ use crate::reading::{
     ConversionFilter, LogFilter, Page, ShownConversion, ShownPostback, StatisticsQuery,
     StatisticsRow,
 };
+use crate::topics;
 use crate::{
     AccessToken, Aging, Batch, CampaignSink, CampaignVersion, Expiring, Logged, Lookup, Migrated,
     RefusedPostback, RejectsAdvance, Store, StoreError, Topics,
@@ -113,6 +114,11 @@ impl Store for LiteStore {
         self.writer
             .run(move |session| write::record_topics(session, &topics))
             .await
+    }
+
+    async fn check_topics(&self, found: &Topics) -> Result<bool, StoreError> {
+        let recorded = self.reader.run(write::recorded_topics).await?;
+        topics::compare(recorded.as_ref(), found)
     }
 
     async fn partitions(&self, partitions: &[i32]) -> Result<Vec<PartitionState>, StoreError> {

@@ -209,6 +209,12 @@ pub(super) fn record_topics(session: &Session, found: &Topics) -> Result<(), Sto
     if !recorded.is_empty() {
         return Ok(());
     }
+    let recorded = recorded_topics(session)?;
+    Err(topics::mismatch(recorded.as_ref().unwrap_or(found), found))
+}
+
+/// The recorded topics, if any are.
+pub(super) fn recorded_topics(session: &Session) -> Result<Option<Topics>, StoreError> {
     let recorded = session.rows(topics::READ, Vec::new(), |columns| {
         Ok(Topics {
             partitions: columns.partition(0)?,
@@ -216,8 +222,7 @@ pub(super) fn record_topics(session: &Session, found: &Topics) -> Result<(), Sto
             postbacks_id: columns.maybe_text(2)?,
         })
     })?;
-    let recorded = recorded.first().unwrap_or(found);
-    Err(topics::mismatch(recorded, found))
+    Ok(recorded.into_iter().next())
 }
 
 pub(super) fn commit_rejects(

@@ -21,6 +21,7 @@ use crate::reading::{
     ConversionFilter, LogFilter, Page, ShownConversion, ShownPostback, StatisticsQuery,
     StatisticsRow,
 };
+use crate::topics;
 use crate::{
     AccessToken, Aging, Batch, CampaignSink, CampaignVersion, Expiring, Logged, Lookup, Migrated,
     RefusedPostback, RejectsAdvance, Store, StoreError, Topics,
@@ -94,6 +95,13 @@ impl Store for PostgresStore {
     async fn record_topics(&self, topics: &Topics) -> Result<(), StoreError> {
         self.run(async |lease| write::record_topics(lease, topics).await)
             .await
+    }
+
+    async fn check_topics(&self, found: &Topics) -> Result<bool, StoreError> {
+        let recorded = self
+            .run(async |lease| write::recorded_topics(lease).await)
+            .await?;
+        topics::compare(recorded.as_ref(), found)
     }
 
     async fn partitions(&self, partitions: &[i32]) -> Result<Vec<PartitionState>, StoreError> {

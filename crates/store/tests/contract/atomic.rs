@@ -117,11 +117,7 @@ pub async fn who_waited_compares_what_the_other_left(database: &Database) {
             .await
             .unwrap();
         let waiting = tokio::spawn(commit);
-        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
-                     AND datname = current_database()";
-        while !waiting.is_finished() && database.number(waits).await == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        database.until_it_waits(&waiting).await;
         holder.batch_execute("COMMIT").await.unwrap();
         waiting.await.unwrap()
     } else {

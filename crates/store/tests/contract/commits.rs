@@ -7,7 +7,9 @@ use postern_core::record::click::Click;
 use postern_core::record::postback::Postback;
 use postern_store::postgres::{PostgresConfig, PostgresStore};
 use postern_store::{Batch, RejectsAdvance, Store, StoreError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 
 pub async fn partitions_are_created_once_and_read_in_order(database: &Database) {
     let store = &database.store;
@@ -462,6 +464,72 @@ pub async fn a_held_row_times_out_as_unavailable(database: &Database) {
     assert!(begin.elapsed() < Duration::from_secs(8));
     holder.batch_execute("ROLLBACK").await.unwrap();
     store.commit(&batch).await.unwrap();
+}
+
+/// A commit that goes on beside the test.
+fn committing(store: &Arc<dyn Store>, batch: &Batch) -> JoinHandle<Result<(), StoreError>> {
+    let (store, batch) = (Arc::clone(store), batch.clone());
+    tokio::spawn(async move { store.commit(&batch).await })
+}
+
+/// A worker of a store with one connection, which has all statements by then.
+async fn under_way(database: &Database) -> (Arc<dyn Store>, Batch) {
+    let config = PostgresConfig::new(&database.url, 1);
+    let store: Arc<dyn Store> = Arc::new(PostgresStore::connect(config, None).unwrap());
+    let mut worker = Worker::new(store.as_ref(), 0).await;
+    let first = [click("first", 1)];
+    worker.batch(store.as_ref(), &first, &[]).await;
+    let (batch, _) = worker.prepare(store.as_ref(), &[click("a", 1)], &[]).await;
+    (store, batch)
+}
+
+/// A real one: the commit holds its row and waits for a table, whose holder waits for the row.
+pub async fn a_deadlock_leaves_nothing_and_passes(database: &Database) {
+    let (store, batch) = under_way(database).await;
+    let holder = connect(&database.url).await;
+    // Who waited first notices first, and gives way.
+    let hold = "SET deadlock_timeout = '1min'; BEGIN; LOCK TABLE clicks IN SHARE MODE";
+    holder.batch_execute(hold).await.unwrap();
+    let commit = committing(&store, &batch);
+    database.until_it_waits(&commit).await;
+    let row = "SELECT 1 FROM partitions WHERE partition = 0 FOR UPDATE";
+    holder.batch_execute(row).await.unwrap();
+    let error = commit.await.unwrap().unwrap_err();
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    assert!(error.is_retriable(), "{error:?}");
+    assert!(format!("{error:?}").contains("40P01"), "{error:?}");
+    assert_eq!(database.number("SELECT count(*) FROM clicks").await, 1);
+    store.commit(&batch).await.unwrap();
+}
+
+/// Where an administrator made transactions stricter than they need to be: commits don't fail for
+/// it. What fails all the same for such a reason, here made up by a trigger, passes.
+pub async fn a_serialization_failure_leaves_nothing_and_passes(database: &Database) {
+    let name = &database.query("SELECT current_database()").await[0][0];
+    let strict = "SET default_transaction_isolation = 'serializable'";
+    let strict = format!("ALTER DATABASE {name} {strict}");
+    database.script(&strict).await;
+    let (store, batch) = under_way(database).await;
+    let lenient = "RESET default_transaction_isolation";
+    let lenient = format!("ALTER DATABASE {name} {lenient}");
+    database.script(&lenient).await;
+    let fails = "CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN RAISE EXCEPTION 'made to fail' USING ERRCODE = '40001'; END $$; \
+                 CREATE TRIGGER fails BEFORE UPDATE ON partitions \
+                 FOR EACH ROW EXECUTE FUNCTION fails()";
+    database.script(fails).await;
+    let error = store.commit(&batch).await.unwrap_err();
+    database.script("DROP TRIGGER fails ON partitions").await;
+    assert!(error.is_retriable(), "{error:?}");
+    assert_eq!(database.number("SELECT count(*) FROM clicks").await, 1);
+    let holder = connect(&database.url).await;
+    let hold = "BEGIN; UPDATE partitions SET version = version WHERE partition = 0";
+    holder.batch_execute(hold).await.unwrap();
+    let commit = committing(&store, &batch);
+    database.until_it_waits(&commit).await;
+    holder.batch_execute("COMMIT").await.unwrap();
+    commit.await.unwrap().unwrap();
+    assert_eq!(database.number("SELECT count(*) FROM clicks").await, 2);
 }
 
 pub async fn rejects_move_once(database: &Database) {

@@ -5,8 +5,10 @@ use postern_store::{Store, StoreOptions, open};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
 
 /// Where databases come from.
 pub enum Engine {
@@ -211,6 +213,15 @@ impl Database {
     /// A number.
     pub async fn number(&self, sql: &str) -> i64 {
         self.query(sql).await[0][0].parse().unwrap()
+    }
+
+    /// PostgreSQL only: waits until a task's session waits for a lock, or the task is over.
+    pub async fn until_it_waits<T>(&self, task: &JoinHandle<T>) {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                     AND datname = current_database()";
+        while !task.is_finished() && self.number(waits).await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Rows of all tables that a batch writes, together.

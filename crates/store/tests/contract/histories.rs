@@ -116,7 +116,7 @@ fn tell(told: &mut Told, decided: &Decided) {
     let conflicts = decided.conflicting_clicks.iter();
     told.conflicts
         .extend(conflicts.map(|one| (size(one.partition.into()), size(one.offset))));
-    told.dropped += decided.unmatched_dropped;
+    told.dropped += decided.unmatched_dropped.iter().sum::<u64>();
 }
 
 async fn rows(store: &dyn Store) -> Vec<PartitionState> {

@@ -98,6 +98,8 @@ async fn postgres() {
         contract(&engine).await;
         reports::a_question_that_takes_too_long_is_given_up(&engine.database().await).await;
         commits::a_held_row_times_out_as_unavailable(&engine.database().await).await;
+        commits::a_deadlock_leaves_nothing_and_passes(&engine.database().await).await;
+        commits::a_serialization_failure_leaves_nothing_and_passes(&engine.database().await).await;
         engine::broken_connections_are_replaced(&engine.database().await).await;
         engine.remove().await;
     }

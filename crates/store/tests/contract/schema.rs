@@ -186,6 +186,8 @@ pub async fn a_newer_schema_is_refused(database: &Database) {
 
 pub async fn topics_are_recorded_once(database: &Database) {
     let store = &database.store;
+    let first = topics(6, Some("A"), Some("B"));
+    assert!(!store.check_topics(&first).await.unwrap(), "none yet");
     store
         .record_topics(&topics(6, None, Some("B")))
         .await
@@ -196,6 +198,7 @@ pub async fn topics_are_recorded_once(database: &Database) {
         .await
         .unwrap();
     store.record_topics(&topics(6, None, None)).await.unwrap();
+    assert!(store.check_topics(&topics(6, None, None)).await.unwrap());
     store
         .record_topics(&topics(6, Some("A"), Some("B")))
         .await
@@ -205,10 +208,14 @@ pub async fn topics_are_recorded_once(database: &Database) {
         (topics(6, Some("C"), Some("B")), ["clicks", "it is C now"]),
         (topics(6, None, Some("D")), ["postbacks", "it is D now"]),
     ] {
-        let error = store.record_topics(&other).await.unwrap_err();
-        assert!(matches!(&error, StoreError::Topics(_)), "{error:?}");
-        for word in words {
-            assert!(error.to_string().contains(word), "{error}");
+        for error in [
+            store.record_topics(&other).await.unwrap_err(),
+            store.check_topics(&other).await.unwrap_err(),
+        ] {
+            assert!(matches!(&error, StoreError::Topics(_)), "{error:?}");
+            for word in words {
+                assert!(error.to_string().contains(word), "{error}");
+            }
         }
     }
     assert_eq!(

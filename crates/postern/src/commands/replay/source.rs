@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
-use postern_core::record::postback::{MAX_RAW_BODY_BYTES, Origin, Postback};
+use postern_core::record::postback::{MAX_RAW_BODY_BYTES, MAX_RAW_QUERY_BYTES, Origin, Postback};
 use postern_core::record::reject::{Reject, Source as Rejected};
-use postern_core::request::{BodyKind, Incoming, Rules, understand};
+use postern_core::request::{BodyKind, Incoming, Refusal, Rules, understand};
 use postern_kafka::{POSTBACKS, Record};
 
 /// What a record is, as far as filters ask.
@@ -96,8 +96,7 @@ pub fn of_reject(record: &Record, rules: &Rules) -> Source {
 
 fn read_anew(reject: &Reject, origin: Origin, rules: &Rules) -> Result<Postback, String> {
     let stays = |code: &str| format!("stay refused: {code}");
-    // Methods that aren't taken: nobody got to read the parameters.
-    if !matches!(origin.method.as_str(), "GET" | "POST") {
+    if !stands_whole(&reject.reason, &origin) {
         return Err(stays(&reject.reason));
     }
     let incoming = Incoming {
@@ -111,6 +110,16 @@ fn read_anew(reject: &Reject, origin: Origin, rules: &Rules) -> Result<Postback,
         fields,
         origin,
     ))
+}
+
+/// Whether all that was sent stands in the record. What was turned down before it was read to its
+/// end is missing its body, or the end of its query, and with it perhaps the revenue.
+fn stands_whole(reason: &str, origin: &Origin) -> bool {
+    // Cut at a character's boundary.
+    let is_cut = origin.raw_query.len() + 4 > MAX_RAW_QUERY_BYTES;
+    let was_read = Refusal::CODES.contains(&reason);
+    let has_no_body = reason == "rate_limited" && origin.method == "GET";
+    !is_cut && (was_read || has_no_body)
 }
 
 /// A record's value, where all of it was kept.
@@ -188,5 +197,47 @@ impl Filters {
             && self
                 .campaign_id
                 .is_none_or(|wanted| campaign_id == Some(wanted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_core::ids::RequestId;
+
+    /// A refusal of a request whose query would do, and whose body, if any, is not kept.
+    fn again(reason: &str, method: &str, raw_query: String) -> Result<(), String> {
+        let origin = Origin {
+            method: method.to_owned(),
+            raw_query,
+            ..Origin::default()
+        };
+        let id = RequestId::parse("0193ab1e-7c5a-7000-8000-000000000001")
+            .unwrap_or_else(|_| panic!("an id"));
+        let now = Timestamp::UNIX_EPOCH;
+        let reject = Reject::request(id, now, reason, String::new(), origin.clone());
+        read_anew(&reject, origin, &Rules::default()).map(drop)
+    }
+
+    #[test]
+    fn what_was_not_read_to_its_end_stays_refused() {
+        let query = || "clickid=a".to_owned();
+        assert_eq!(again("invalid_revenue", "GET", query()), Ok(()));
+        assert_eq!(again("invalid_revenue", "POST", query()), Ok(()));
+        assert_eq!(again("rate_limited", "GET", query()), Ok(()));
+        for (reason, method) in [
+            ("rate_limited", "POST"),
+            ("body_too_large", "POST"),
+            ("request_timeout", "POST"),
+            ("bad_request", "POST"),
+            ("uri_too_long", "GET"),
+            ("method_not_allowed", "PUT"),
+        ] {
+            let stays = Err(format!("stay refused: {reason}"));
+            assert_eq!(again(reason, method, query()), stays, "{reason}");
+        }
+        let long = format!("clickid=a&subid0={}", "s".repeat(MAX_RAW_QUERY_BYTES - 18));
+        let stays = Err("stay refused: rate_limited".to_owned());
+        assert_eq!(again("rate_limited", "GET", long), stays);
     }
 }

@@ -181,16 +181,21 @@ pub(super) async fn record_topics(lease: &Lease, found: &Topics) -> Result<(), S
     if !recorded.is_empty() {
         return Ok(());
     }
-    let row = lease
-        .query_one(topics::READ, &[])
-        .await
-        .map_err(error::of)?;
-    let recorded = Topics {
+    let recorded = recorded_topics(lease).await?;
+    Err(topics::mismatch(recorded.as_ref().unwrap_or(found), found))
+}
+
+/// The recorded topics, if any are.
+pub(super) async fn recorded_topics(lease: &Lease) -> Result<Option<Topics>, StoreError> {
+    let rows = lease.rows(topics::READ, &[]).await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    Ok(Some(Topics {
         partitions: row.try_get(0).map_err(error::of)?,
         clicks_id: row.try_get(1).map_err(error::of)?,
         postbacks_id: row.try_get(2).map_err(error::of)?,
-    };
-    Err(topics::mismatch(&recorded, found))
+    }))
 }
 
 pub(super) async fn commit_rejects(

@@ -41,6 +41,18 @@ def quantile(values, wanted):
     return 0.0
 
 
+def distribution(path, percent):
+    """What wrk says of all its answers, in milliseconds."""
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            words = line.split()
+            if len(words) == 2 and words[0] == f"{percent}%":
+                for unit, factor in (("us", 0.001), ("ms", 1.0), ("s", 1000.0)):
+                    if words[1].endswith(unit):
+                        return float(words[1][: -len(unit)]) * factor
+    raise SystemExit(f"{path}: no {percent}%")
+
+
 def main():
     """Prints the line, or with `taken` how many were taken in all."""
     if sys.argv[1] == "taken":
@@ -57,8 +69,10 @@ def main():
         resident = [int(line) / 1024 for line in lines]
     print(
         f"| {name} | {connections} | {(taken + refused) / seconds:.0f} | {taken / seconds:.0f} "
-        f"| {refused / seconds:.0f} | {seen['p50']:.1f} ms | {seen['p99']:.1f} ms "
+        f"| {refused / seconds:.0f} "
+        f"| {distribution(sys.argv[8], 50):.1f} ms | {distribution(sys.argv[8], 99):.1f} ms "
         f"| {quantile(values, 0.5):.1f} ms | {quantile(values, 0.99):.1f} ms "
+        f"| {seen['p50']:.1f} ms | {seen['p99']:.1f} ms "
         f"| {resident[0]:.0f} MiB | {max(resident):.0f} MiB |"
     )
 

@@ -61,7 +61,7 @@ load() {
     callers=$!
     # Its clicks are known by then, and it has begun.
     sleep 5
-    wrk -t1 -c"$2" -d"$3s" --timeout 10s -s "$dir/postbacks.lua" "http://127.0.0.1:$INGRESS" >"$dir/logs/wrk-$1" &
+    wrk -t1 -c"$2" -d"$3s" --latency --timeout 10s -s "$dir/postbacks.lua" "http://127.0.0.1:$INGRESS" >"$dir/logs/wrk-$1" &
     pid=$!
     while kill -0 "$pid" 2>/dev/null; do
         resident >>"$dir/resident"
@@ -70,7 +70,8 @@ load() {
     wait "$pid"
     wait "$callers"
     metrics "$dir/after"
-    python3 "$here/overload.py" "$1" "$2" "$3" "$dir/before" "$dir/after" "$dir/resident" "$dir/callers-$1"
+    python3 "$here/overload.py" "$1" "$2" "$3" "$dir/before" "$dir/after" "$dir/resident" "$dir/callers-$1" \
+        "$dir/logs/wrk-$1"
 }
 
 start_parts "$dir/postgres"
@@ -93,8 +94,8 @@ if pause > 0 then
 end
 TEXT
 
-printf '| load | connections | offered/s | taken/s | turned away/s | p50 | p99 | in the ingress: p50 | p99 | resident before | most |\n'
-printf '|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n'
+printf '| load | connections | offered/s | taken/s | turned away/s | p50 | p99 | in the ingress: p50 | p99 | at fixed times: p50 | p99 | resident before | most |\n'
+printf '|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n'
 load warm-up "${NORMAL:-16}" 10 >/dev/null
 load normal "${NORMAL:-16}" 20
 load capacity 64 20

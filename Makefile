@@ -20,7 +20,7 @@ help:
 	@echo '                  FAULTS=TEXT,… takes only those whose names hold one, FAULTS=!TEXT all others'
 	@echo 'make mutants      breaks each invariant on purpose and shows that a test turns red'
 	@echo 'make reference    writes docs/CONFIGURATION.md anew, from the types'
-	@echo 'make fuzz         each parser for FUZZ_SECONDS (600); needs nightly Rust and cargo-fuzz'
+	@echo 'make fuzz         each parser for FUZZ_SECONDS (600); needs cargo-fuzz and g++'
 	@echo 'make lint         formatting, clippy, scripts, and what may be linked'
 	@echo 'make deny         as in lint, and security advisories; needs the network'
 	@echo 'make image-check  compile what the production image is built from; needs libssl-dev'
@@ -55,17 +55,17 @@ soak:
 test-ops:
 	-@deploy/parts.sh check
 	cargo build --workspace --locked $(IGNORE) $(FAILPOINTS)
-	cargo test --locked $(IGNORE) -p postern-tests --test ops $(TEST_ARGS) -- --ignored --test-threads=1
+	cargo test --workspace --locked $(IGNORE) $(FAILPOINTS) --test ops $(TEST_ARGS) -- --ignored --test-threads=1
 
 mutants:
 	tests/mutants/run.sh $(MUTANTS)
 
-# Needs a nightly compiler and cargo-fuzz. What it finds belongs into fuzz/corpus, over which the tests run.
+# Needs cargo-fuzz, whose flags a released compiler takes only when it is told to. What it finds belongs into fuzz/corpus, over which the tests run.
 FUZZ_SECONDS := 600
 fuzz:
 	for target in query form json record cursor; do \
 	    mkdir -p target/fuzz-corpus/$$target; \
-	    cargo +nightly fuzz run $$target target/fuzz-corpus/$$target fuzz/corpus/$$target -- \
+	    RUSTC_BOOTSTRAP=1 cargo fuzz run $$target target/fuzz-corpus/$$target fuzz/corpus/$$target -- \
 	        -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 || exit 1; \
 	done
 

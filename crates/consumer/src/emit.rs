@@ -7,6 +7,7 @@ use postern_core::record::conversion::Conversion;
 use postern_core::record::postback::ReplyTo;
 use postern_core::record::reject::Reject;
 use postern_core::record::verdict::{Verdict, VerdictBatch};
+use postern_failpoint::failpoint;
 use postern_kafka::{CONVERSIONS, Delivery, Message, Producer, PublishError, REJECTS, VERDICTS};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -118,6 +119,9 @@ impl Emitter {
 
     /// Hands a conversion event over.
     pub(crate) fn event(&self, conversion: &Conversion) -> Result<Delivery, PublishError> {
+        if is_refused(conversion) {
+            return Err(PublishError::Undelivered("failpoint".to_owned()));
+        }
         self.producer.publish(&Message::keyed(
             CONVERSIONS,
             conversion.clickid.as_str().as_bytes(),
@@ -128,6 +132,13 @@ impl Emitter {
     pub(crate) fn producer(&self) -> &Producer {
         &self.producer
     }
+}
+
+/// Where tests have the events of a clickid refused.
+fn is_refused(_conversion: &Conversion) -> bool {
+    failpoint!("consumer.event", |only: &str| only
+        == _conversion.clickid.as_str());
+    false
 }
 
 /// Conversion events on their way, per partition in the order of their numbers.

@@ -8,6 +8,7 @@
 mod access;
 mod answers;
 mod api_examples;
+mod away;
 mod bad_input;
 mod body;
 mod campaigns;

@@ -189,12 +189,32 @@ async fn a_disk_that_moved_is_drained(stack: &mut Stack) {
     settings.insert("KAFKA__BROKERS".to_owned(), stack.bootstrap.clone());
     settings.insert("KAFKA__ALLOW_SINGLE_REPLICA".to_owned(), "true".to_owned());
     settings.insert("KAFKA__PARTITIONS".to_owned(), stack.partitions.to_string());
-    for _ in 0..2 {
+    let drain = || {
         let drained = postern_tests::process::run(&["spool", "drain", "--dir", &moved], &settings);
         let error = String::from_utf8_lossy(&drained.stderr);
         assert!(drained.status.success(), "{error}");
-    }
+        String::from_utf8(drained.stdout).unwrap()
+    };
+    assert_eq!(drain(), "the spool is empty\n");
     convert(stack, &queued).await;
+
+    // A record that was set aside is tried again, what is none stays.
+    let (clickid, id) = &queued[0];
+    let line = records.lines().find(|line| line.contains(id)).unwrap();
+    let last = if id.ends_with('0') { '1' } else { '0' };
+    let other = format!("{}{last}", &id[..id.len() - 1]);
+    let line = line.replace(id, &other).replace(clickid, &unique("aside"));
+    let aside = std::path::Path::new(&*moved).join("set-aside");
+    std::fs::create_dir_all(&aside).unwrap();
+    std::fs::write(aside.join("1.bin"), line).unwrap();
+    std::fs::write(aside.join("2.bin"), "not a record").unwrap();
+    let said = drain();
+    assert!(
+        said.starts_with("1 records that had been set aside were tried again\n"),
+        "{said}"
+    );
+    assert!(said.contains("2.bin") && !said.contains("1.bin"), "{said}");
+    stack.becomes(&other, "click_not_found").await;
 }
 
 /// What doesn't fit any more is answered so, and what was acknowledged stays.

@@ -40,6 +40,8 @@ run: compilers
 test: compilers
 	-@deploy/parts.sh check
 	cargo build --workspace --locked $(IGNORE) $(FAILPOINTS)
+	cargo test --workspace --locked --no-run $(IGNORE) $(FAILPOINTS)
+	@sync # or what was built is written while brokers wait for the same disk
 	cargo test --workspace --locked --no-fail-fast $(IGNORE) $(FAILPOINTS) $(TEST_ARGS)
 
 reliability:
@@ -60,7 +62,8 @@ test-ops:
 mutants:
 	tests/mutants/run.sh $(MUTANTS)
 
-# Needs cargo-fuzz, whose flags a released compiler takes only when it is told to. What it finds belongs into fuzz/corpus, over which the tests run.
+# Needs cargo-fuzz, whose flags a released compiler takes only when it is told to. What it finds belongs into
+# fuzz/corpus, over which the tests run.
 FUZZ_SECONDS := 600
 fuzz:
 	for target in query form json record cursor; do \

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Long enough for a loaded machine; nothing waits it out unless something is broken.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+/// Long enough for a loaded machine whose disk stands still for some seconds, after which Kafka's
+/// groups find together again; nothing waits it out unless something is broken.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Asks until there is an answer; panics with `what` after [`PATIENCE`].
 pub async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {

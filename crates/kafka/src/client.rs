@@ -158,6 +158,9 @@ impl Connection {
             .set("log.connection.close", "false")
             .set("allow.auto.create.topics", "false")
             .set("statistics.interval.ms", millis(STATISTICS))
+            // What isn't answered by then is asked again, over a new connection; a reader hears
+            // nothing as long as one of its requests hangs.
+            .set("socket.timeout.ms", "10000")
             // A topic that was deleted and made anew is found again by asking.
             .set("topic.metadata.refresh.interval.ms", "5000")
             .set_log_level(RDKafkaLogLevel::Warning);

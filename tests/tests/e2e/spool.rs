@@ -204,7 +204,7 @@ async fn a_disk_that_moved_is_drained(stack: &mut Stack) {
     let last = if id.ends_with('0') { '1' } else { '0' };
     let other = format!("{}{last}", &id[..id.len() - 1]);
     let line = line.replace(id, &other).replace(clickid, &unique("aside"));
-    let aside = std::path::Path::new(&*moved).join("set-aside");
+    let aside = Path::new(&*moved).join("set-aside");
     std::fs::create_dir_all(&aside).unwrap();
     std::fs::write(aside.join("1.bin"), line).unwrap();
     std::fs::write(aside.join("2.bin"), "not a record").unwrap();

@@ -220,8 +220,11 @@ impl Run {
             let next = wanted.entry(placed.partition).or_default();
             *next = (*next).max(placed.offset + 1);
         }
-        // Of each partition that isn't past them yet: where it is, and since when.
-        let mut seen: BTreeMap<i32, (i64, Instant)> = BTreeMap::new();
+        // Of each partition that isn't past them yet: where it is, and since when. One that was
+        // never consumed has no row that could move.
+        let begun = Instant::now();
+        let mut seen: BTreeMap<i32, (i64, Instant)> =
+            wanted.keys().map(|one| (*one, (-1, begun))).collect();
         while !wanted.is_empty() {
             let numbers: Vec<i32> = wanted.keys().copied().collect();
             for state in self.store.partitions(&numbers).await? {
@@ -231,9 +234,9 @@ impl Run {
                     seen.remove(&partition);
                     continue;
                 }
-                let entry = seen.entry(partition);
-                let (last, moved) = entry.or_insert_with(|| (position, Instant::now()));
-                if *last != position {
+                if let Some((last, moved)) = seen.get_mut(&partition)
+                    && *last != position
+                {
                     (*last, *moved) = (position, Instant::now());
                 }
             }

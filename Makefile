@@ -7,7 +7,8 @@ IGNORE := $(shell test "$(or $(RUST_MINOR),0)" -lt 96 && echo --ignore-rust-vers
 FAILPOINTS := --features postern/failpoints
 SCRIPTS := $(wildcard deploy/*.sh deploy/*/*.sh tests/*/*.sh) .ci/run
 
-.PHONY: help compilers build run test test-ops reliability soak mutants reference fuzz lint deny image-files image-check
+.PHONY: help compilers build run test test-ops reliability soak mutants bench profile reference fuzz lint deny image-files \
+    image-check
 
 help:
 	@echo 'make build        target/release/postern'
@@ -19,6 +20,10 @@ help:
 	@echo 'make soak         what Postern stands on fails for SOAK_MINUTES (60), from SOAK_SEED (1) on;'
 	@echo '                  FAULTS=TEXT,… takes only those whose names hold one, FAULTS=!TEXT all others'
 	@echo 'make mutants      breaks each invariant on purpose and shows that a test turns red'
+	@echo 'make bench        Postern and what it is compared with, some 90 minutes, into docs/BENCHMARKS.md; BENCH=NAME'
+	@echo '                  takes only a part (contenders, drains, sizes, clicks, connections, storms, overload,'
+	@echo '                  sustained); needs nginx, php-fpm, php-pgsql and go beside what tests need'
+	@echo 'make profile      where the time goes, with perf'
 	@echo 'make reference    writes docs/CONFIGURATION.md anew, from the types'
 	@echo 'make fuzz         each parser for FUZZ_SECONDS (600); needs cargo-fuzz and g++'
 	@echo 'make lint         formatting, clippy, scripts, and what may be linked'
@@ -61,6 +66,12 @@ test-ops:
 
 mutants:
 	tests/mutants/run.sh $(MUTANTS)
+
+bench: compilers
+	python3 bench/suite $(BENCH)
+
+profile: compilers
+	python3 bench/suite/profile.py
 
 # Needs cargo-fuzz, whose flags a released compiler takes only when it is told to. What it finds belongs into
 # fuzz/corpus, over which the tests run.

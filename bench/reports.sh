@@ -23,7 +23,8 @@ Environment:
   SHARED_BUFFERS  of PostgreSQL                                       (2GB)
   DATA            a directory where the filled cluster is kept, and used again
   PLANS           a file for the plans of the queries
-  POSTERN, POSTERN_BENCH, TMPDIR   as for main-path.sh
+  POSTERN, POSTERN_BENCH   these programs instead of ones that are built
+  TMPDIR                   where all data is put, and removed at the end
 TEXT
 }
 
@@ -65,7 +66,6 @@ q -c "SELECT relname, reltuples::bigint AS rows, pg_size_pretty(pg_total_relatio
        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND reltuples > 1000 ORDER BY 1" >&2
 
 start_roles
-ingress_admin=$ADMIN
 free_port
 reports=$PORT
 export POSTERN__HTTP__LISTEN=127.0.0.1:$reports
@@ -106,14 +106,11 @@ if [[ -n $plans ]]; then
 fi
 
 printf '\n== beside %s postbacks per second\n' "${RATE:-500}" >&2
-"$generator" --ingress "http://127.0.0.1:$INGRESS" --token "$token" --label 'beside reports' --rate "${RATE:-500}" \
-    --seconds "${SECONDS_RUN:-120}" --warmup 5 --connections 32 >"$dir/load.json" 2>"$dir/logs/load.log" &
+rate=${RATE:-500} seconds=${SECONDS_RUN:-120}
+"$generator" publish --target "http://127.0.0.1:$INGRESS" --token "$token" --count $((rate * (seconds + 5))) --settle
+"$generator" load --target "http://127.0.0.1:$INGRESS" --rate "$rate" --seconds "$seconds" --warmup 5 \
+    --connections 32 >"$dir/load.json" 2>"$dir/logs/load.log" &
 pids+=($!)
-# Its clicks go first.
-until curl -fsS "http://127.0.0.1:$ingress_admin/metrics" | grep 'route="postback"' >/dev/null; do
-    kill -0 "${pids[-1]}" 2>/dev/null || die 'the load did not begin'
-    sleep 0.2
-done
 ask "${ROUNDS:-100}"
 kill -0 "${pids[-1]}" 2>/dev/null || die 'the load ended before the queries did: raise SECONDS_RUN'
 wait "${pids[-1]}" || die 'the load had wrong answers'

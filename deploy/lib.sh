@@ -51,10 +51,15 @@ running() {
     [[ -r $1 ]] || return 1
     read -r PID <"$1" || true
     [[ $PID =~ ^[0-9]+$ ]] || return 1
-    [[ -r /proc/$PID/cmdline ]] || return 1
-    # A zombie has an empty command line, and counts as gone.
-    local line
-    line=$(tr '\0' ' ' 2>/dev/null <"/proc/$PID/cmdline") || return 1
+    # A zombie has an empty command line for good, and counts as gone; a process that is becoming another
+    # program (setsid, java) has one for a moment.
+    local line try
+    for ((try = 0; try < 10; try++)); do
+        [[ -r /proc/$PID/cmdline ]] || return 1
+        line=$(tr '\0' ' ' 2>/dev/null <"/proc/$PID/cmdline") || return 1
+        if [[ -n $line ]] || grep -q '^State:.Z' "/proc/$PID/status" 2>/dev/null; then break; fi
+        sleep 0.02
+    done
     [[ $line == *"$2"* ]]
 }
 

@@ -1,6 +1,7 @@
 //! What an answer says, held against what was sent.
 
 use crate::client::Response;
+use crate::set::{Aim, Set};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -9,15 +10,16 @@ use serde_json::value::RawValue;
 pub enum Kind {
     /// The standard conversion, with the values that were sent.
     Standard,
-    /// A duplicate. No postback of a run is one.
+    /// A duplicate, where it is one.
     Duplicate,
     /// Durable, the verdict was not in yet.
     Queued,
-    /// A click that had been acknowledged is called unknown.
+    /// No such click, where there is none.
     NotFound,
     /// An error answer, or none at all.
     Error,
-    /// Anything else: other values, another shape, status and body that contradict each other.
+    /// Anything else: another outcome than the truth, other values, another shape, status and body that contradict
+    /// each other.
     Wrong,
 }
 
@@ -45,15 +47,6 @@ impl Kind {
     }
 }
 
-/// What the answer to a postback must say.
-#[derive(Debug)]
-pub struct Expected<'a> {
-    pub clickid: &'a str,
-    pub campaign_id: i64,
-    /// As it was sent: digits, a point, two digits.
-    pub revenue: &'a str,
-}
-
 #[derive(Deserialize)]
 struct Body<'a> {
     status: &'a str,
@@ -69,27 +62,31 @@ struct Body<'a> {
     request_id: Option<&'a str>,
 }
 
-/// Judges an answer; where it isn't the standard one, with a few words on why.
-pub fn judge(response: &Response, expected: &Expected<'_>) -> (Kind, String) {
-    let Ok(body) = serde_json::from_slice::<Body<'_>>(&response.body) else {
+/// Judges the answer to a postback; where it isn't a verdict, with a few words on why.
+pub fn judge(response: &Response<'_>, set: Set, aim: Aim) -> (Kind, String) {
+    let Ok(body) = serde_json::from_slice::<Body<'_>>(response.body) else {
         return (Kind::Wrong, format!("http {}, no JSON", response.status));
     };
     let kind = match (response.status, body.status, body.note, body.error) {
-        (200, "ok", None, None) if body.is_standard(expected) => Kind::Standard,
-        (200, "ok", Some("duplicate"), None) => Kind::Duplicate,
+        (200, "ok", None, None) if body.is_standard(set, aim) => Kind::Standard,
+        (200, "ok", Some("duplicate"), None) if matches!(aim, Aim::Again(_) | Aim::Same(_)) => {
+            Kind::Duplicate
+        }
         (202, "ok", Some("queued"), None) if body.request_id.is_some() => Kind::Queued,
-        (404, "error", None, Some("click_not_found")) => Kind::NotFound,
+        (404, "error", None, Some("click_not_found")) if matches!(aim, Aim::Unknown(_)) => {
+            Kind::NotFound
+        }
         (429 | 500..=599, "error", None, Some(_)) => Kind::Error,
         _ => Kind::Wrong,
     };
     let why = match kind {
-        Kind::Standard => String::new(),
+        Kind::Standard | Kind::Duplicate | Kind::NotFound => String::new(),
         Kind::Wrong => format!(
-            "http {}: {}",
+            "{aim:?}: http {}: {}",
             response.status,
-            String::from_utf8_lossy(&response.body)
+            String::from_utf8_lossy(response.body)
         ),
-        _ => format!(
+        Kind::Queued | Kind::Error => format!(
             "http {} {}",
             response.status,
             body.error.or(body.note).unwrap_or_default()
@@ -99,10 +96,14 @@ pub fn judge(response: &Response, expected: &Expected<'_>) -> (Kind, String) {
 }
 
 impl Body<'_> {
-    fn is_standard(&self, expected: &Expected<'_>) -> bool {
-        let revenue = expected.revenue.trim_end_matches('0').trim_end_matches('.');
-        self.clickid == Some(expected.clickid)
-            && self.campaign_id == Some(expected.campaign_id)
+    fn is_standard(&self, set: Set, aim: Aim) -> bool {
+        let (Aim::First(number) | Aim::Same(number)) = aim else {
+            return false;
+        };
+        let revenue = set.revenue(number);
+        let revenue = revenue.trim_end_matches('0').trim_end_matches('.');
+        self.clickid == Some(&set.clickid(number))
+            && self.campaign_id == Some(set.campaign(number))
             && self.revenue.map(RawValue::get) == Some(revenue)
             && self.currency == Some("USD")
             && self.created_at.is_some_and(|at| at.len() == 19)
@@ -113,68 +114,66 @@ impl Body<'_> {
 mod tests {
     use super::*;
 
-    fn kind(status: u16, body: &str, revenue: &str) -> Kind {
+    const SET: Set = Set { seed: 1 };
+
+    fn kind(status: u16, body: &str, aim: Aim) -> Kind {
         let response = Response {
             status,
-            body: body.into(),
+            body: body.as_bytes(),
         };
-        let expected = Expected {
-            clickid: "a",
-            campaign_id: 18,
-            revenue,
-        };
-        judge(&response, &expected).0
+        judge(&response, SET, aim).0
+    }
+
+    /// Revenue 1.20 where `number` is 120.
+    fn standard(number: u64, revenue: &str) -> String {
+        format!(
+            r#"{{"status":"ok","clickid":"{}","campaign_id":{},"revenue":{revenue},"currency":"USD","created_at":"2025-11-26 14:32:10"}}"#,
+            SET.clickid(number),
+            SET.campaign(number)
+        )
     }
 
     #[test]
     fn only_the_values_that_were_sent_are_standard() {
-        let body = |revenue: &str| {
-            format!(
-                r#"{{"status":"ok","clickid":"a","campaign_id":18,"revenue":{revenue},"currency":"USD","created_at":"2025-11-26 14:32:10"}}"#
-            )
-        };
-        assert_eq!(kind(200, &body("1.2"), "1.20"), Kind::Standard);
-        assert_eq!(kind(200, &body("0"), "0.00"), Kind::Standard);
-        assert_eq!(kind(200, &body("10"), "10.00"), Kind::Standard);
-        assert_eq!(kind(200, &body("1.20"), "1.20"), Kind::Wrong);
-        assert_eq!(kind(200, &body("1.2000000000000002"), "1.20"), Kind::Wrong);
-        assert_eq!(kind(202, &body("1.2"), "1.20"), Kind::Wrong);
-        let other = body("1.2").replace("\"a\"", "\"b\"");
-        assert_eq!(kind(200, &other, "1.20"), Kind::Wrong);
+        for (number, revenue) in [(120, "1.2"), (0, "0"), (101, "1.01"), (200, "2")] {
+            let body = standard(number, revenue);
+            assert_eq!(kind(200, &body, Aim::First(number)), Kind::Standard);
+            assert_eq!(kind(200, &body, Aim::Same(number)), Kind::Standard);
+            assert_eq!(kind(200, &body, Aim::First(number + 1)), Kind::Wrong);
+            assert_eq!(kind(200, &body, Aim::Again(number)), Kind::Wrong);
+            assert_eq!(kind(200, &body, Aim::Unknown(number)), Kind::Wrong);
+            assert_eq!(kind(202, &body, Aim::First(number)), Kind::Wrong);
+        }
+        for other in ["1.20", "1.2000000000000002", "1.3"] {
+            assert_eq!(
+                kind(200, &standard(120, other), Aim::First(120)),
+                Kind::Wrong
+            );
+        }
     }
 
     #[test]
-    fn the_other_answers_are_told_apart() {
-        for (status, body, expected) in [
-            (
-                200,
-                r#"{"status":"ok","note":"duplicate"}"#,
-                Kind::Duplicate,
-            ),
-            (
-                202,
-                r#"{"status":"ok","note":"queued","request_id":"x"}"#,
-                Kind::Queued,
-            ),
-            (202, r#"{"status":"ok","note":"queued"}"#, Kind::Wrong),
-            (
-                404,
-                r#"{"status":"error","error":"click_not_found"}"#,
-                Kind::NotFound,
-            ),
-            (
-                503,
-                r#"{"status":"error","error":"internal_error"}"#,
-                Kind::Error,
-            ),
-            (
-                200,
-                r#"{"status":"error","error":"internal_error"}"#,
-                Kind::Wrong,
-            ),
-            (200, "ok", Kind::Wrong),
+    fn an_outcome_that_is_not_the_truth_is_wrong() {
+        let duplicate = r#"{"status":"ok","note":"duplicate"}"#;
+        let queued = r#"{"status":"ok","note":"queued","request_id":"x"}"#;
+        let nameless = r#"{"status":"ok","note":"queued"}"#;
+        let unknown = r#"{"status":"error","error":"click_not_found"}"#;
+        let failed = r#"{"status":"error","error":"internal_error"}"#;
+        for (status, body, aim, expected) in [
+            (200, duplicate, Aim::Again(1), Kind::Duplicate),
+            (200, duplicate, Aim::Same(1), Kind::Duplicate),
+            (200, duplicate, Aim::First(1), Kind::Wrong),
+            (200, duplicate, Aim::Unknown(1), Kind::Wrong),
+            (404, unknown, Aim::Unknown(1), Kind::NotFound),
+            (404, unknown, Aim::First(1), Kind::Wrong),
+            (202, queued, Aim::First(1), Kind::Queued),
+            (202, queued, Aim::Unknown(1), Kind::Queued),
+            (202, nameless, Aim::First(1), Kind::Wrong),
+            (503, failed, Aim::First(1), Kind::Error),
+            (200, failed, Aim::First(1), Kind::Wrong),
+            (200, "ok", Aim::First(1), Kind::Wrong),
         ] {
-            assert_eq!(kind(status, body, "1.00"), expected, "{status} {body}");
+            assert_eq!(kind(status, body, aim), expected, "{status} {body} {aim:?}");
         }
     }
 }

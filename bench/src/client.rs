@@ -1,7 +1,7 @@
 //! As much of an HTTP/1.1 client as is needed: one connection, kept alive, one request at a time.
 
 use crate::target::Target;
-use std::io::{Error, ErrorKind};
+use std::io::{Error, ErrorKind, Write as _};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -17,16 +17,17 @@ const MOST: usize = 256 * 1024;
 pub struct Client {
     target: Target,
     stream: Option<TcpStream>,
+    write: Vec<u8>,
     read: Vec<u8>,
 }
 
 /// An answer.
 #[derive(Debug)]
-pub struct Response {
+pub struct Response<'a> {
     /// The status code.
     pub status: u16,
     /// The body.
-    pub body: Vec<u8>,
+    pub body: &'a [u8],
 }
 
 impl Client {
@@ -34,6 +35,7 @@ impl Client {
         Self {
             target,
             stream: None,
+            write: Vec::with_capacity(1024),
             read: Vec::with_capacity(4096),
         }
     }
@@ -50,62 +52,69 @@ impl Client {
     }
 
     /// `GET path`.
-    pub async fn get(&mut self, path: &str) -> Result<Response, Error> {
-        let head = format!(
+    pub async fn get(&mut self, path: &str) -> Result<Response<'_>, Error> {
+        self.write.clear();
+        write!(
+            self.write,
             "GET {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: postern-bench\r\n\r\n",
             self.target.authority
-        );
-        self.exchange(head.as_bytes()).await
+        )?;
+        self.exchange().await
     }
 
     /// `POST path` with a bearer token.
-    pub async fn post(&mut self, path: &str, token: &str, body: &str) -> Result<Response, Error> {
-        let request = format!(
+    pub async fn post(
+        &mut self,
+        path: &str,
+        token: &str,
+        body: &str,
+    ) -> Result<Response<'_>, Error> {
+        self.write.clear();
+        write!(
+            self.write,
             "POST {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: postern-bench\r\n\
              authorization: Bearer {token}\r\ncontent-type: application/x-ndjson\r\n\
              content-length: {}\r\n\r\n{body}",
             self.target.authority,
             body.len()
-        );
-        self.exchange(request.as_bytes()).await
+        )?;
+        self.exchange().await
     }
 
     /// Nothing is sent twice: whether the first was taken in isn't known.
-    async fn exchange(&mut self, request: &[u8]) -> Result<Response, Error> {
+    async fn exchange(&mut self) -> Result<Response<'_>, Error> {
         self.connect().await?;
-        let answered = timeout(PATIENCE, self.send(request)).await;
+        let answered = timeout(PATIENCE, self.send()).await;
         let answered = answered.unwrap_or_else(|late| Err(late.into()));
-        match &answered {
-            Ok((_, true)) => {}
-            Ok((_, false)) | Err(_) => self.stream = None,
+        if !matches!(&answered, Ok(Head { keep: true, .. })) {
+            self.stream = None;
         }
-        answered.map(|(response, _)| response)
+        let head = answered?;
+        Ok(Response {
+            status: head.status,
+            body: &self.read[head.bytes..],
+        })
     }
 
-    /// The answer, and whether the connection stays.
-    async fn send(&mut self, request: &[u8]) -> Result<(Response, bool), Error> {
+    async fn send(&mut self) -> Result<Head, Error> {
         let stream = self.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
-        stream.write_all(request).await?;
+        stream.write_all(&self.write).await?;
         self.read.clear();
         loop {
+            if stream.read_buf(&mut self.read).await? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
             if let Some(head) = Head::find(&self.read)? {
                 let end = head.bytes + head.content_length;
                 if self.read.len() > end {
                     return Err(invalid("more than one answer"));
                 }
                 if self.read.len() == end {
-                    let response = Response {
-                        status: head.status,
-                        body: self.read[head.bytes..].to_vec(),
-                    };
-                    return Ok((response, head.keep));
+                    return Ok(head);
                 }
             }
             if self.read.len() > MOST {
                 return Err(invalid("the answer is too long"));
-            }
-            if stream.read_buf(&mut self.read).await? == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
             }
         }
     }

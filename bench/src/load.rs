@@ -1,37 +1,64 @@
-//! The load: each request is due at its time, whatever became of the ones before.
+//! The load. Open loop: each request is due at its time, whatever became of the ones before. Closed loop: each
+//! connection sends one postback after the other.
 
-use crate::Plan;
-use crate::answer::{Expected, Kind, judge};
+use crate::answer::{Kind, judge};
 use crate::client::{Client, PATIENCE};
-use crate::prepare::CAMPAIGN;
+use crate::set::{Mix, Set};
+use crate::target::Target;
+use anyhow::Context as _;
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// How long after the last due time answers are waited for.
+/// How long after the end answers are waited for.
 const DRAIN: Duration = Duration::from_secs(15);
 /// Kinds of trouble that are told apart.
 const REASONS: usize = 20;
+/// How often requests become due together at most: a thread that wakes up for each would take more of the machine
+/// than it is worth.
+const TICK: Duration = Duration::from_micros(200);
+
+/// What a run is about.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub targets: Vec<Target>,
+    pub set: Set,
+    pub shares: Mix,
+    /// The number of the first postback.
+    pub first: u64,
+    /// Postbacks at most.
+    pub count: u64,
+    /// Postbacks per second; none is a closed loop.
+    pub rate: Option<u64>,
+    pub connections: u64,
+    /// Connections that do nothing meanwhile.
+    pub idle: u64,
+    pub warmup: Duration,
+    pub measured: Duration,
+}
 
 /// What came of a run, without its warm-up.
 #[derive(Debug, Default)]
 pub struct Results {
     /// From due to answered, in microseconds; in no order until the run is over, then sorted. An
     /// error counts as [`PATIENCE`] at least: a refusal that comes at once is not a fast answer.
-    pub latencies: Vec<u64>,
-    /// The same of the standard answers alone.
-    pub standard: Vec<u64>,
+    pub latencies: Vec<u32>,
     /// From due to sent, alike.
-    pub delays: Vec<u64>,
+    pub delays: Vec<u32>,
     /// How many of each kind.
     pub kinds: BTreeMap<Kind, u64>,
-    /// Why an answer was not the standard one, and how often; also of the warm-up.
+    /// Why there was no verdict, and how often; also of the warm-up.
     pub reasons: BTreeMap<String, u64>,
-    /// Requests of the warm-up that got another than the standard answer.
-    pub warmup_other: u64,
+    /// The same by kind, with the warm-up: what the store must hold.
+    pub all: BTreeMap<Kind, u64>,
+    /// How long was measured.
+    pub took: Duration,
+    /// The first number that was not used.
+    pub next: u64,
 }
 
 impl Results {
@@ -39,15 +66,15 @@ impl Results {
         self.kinds.get(&kind).copied().unwrap_or(0)
     }
 
-    fn add(&mut self, plan: &Plan, done: Done) {
+    fn add(&mut self, done: Done) {
         if !done.why.is_empty() {
             let why: String = done.why.chars().take(200).collect();
             let known = self.reasons.len() < REASONS || self.reasons.contains_key(&why);
             let why = if known { why } else { "others".to_owned() };
             *self.reasons.entry(why).or_default() += 1;
         }
-        if done.number < plan.warmup {
-            self.warmup_other += u64::from(done.kind != Kind::Standard);
+        *self.all.entry(done.kind).or_default() += 1;
+        if !done.measured {
             return;
         }
         *self.kinds.entry(done.kind).or_default() += 1;
@@ -55,168 +82,188 @@ impl Results {
             Kind::Error | Kind::Wrong => done.latency.max(PATIENCE),
             _ => done.latency,
         }));
-        if done.kind == Kind::Standard {
-            self.standard.push(micros(done.latency));
-        }
         self.delays.push(micros(done.delay));
     }
 }
 
 struct Done {
-    number: u64,
+    measured: bool,
     kind: Kind,
     why: String,
     latency: Duration,
     delay: Duration,
 }
 
-fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+fn micros(span: Duration) -> u32 {
+    u32::try_from(span.as_micros()).unwrap_or(u32::MAX)
 }
 
 /// What the connections share.
 struct Run {
     plan: Plan,
+    /// Of the measured part.
     begin: Instant,
-    /// One permit for each request that is due and not taken yet.
+    end: Instant,
+    /// One permit for each request that is due and not taken yet; open loop only.
     due: Semaphore,
     taken: AtomicU64,
-    /// Per request whether its result is in.
-    results: Mutex<(Results, Vec<bool>)>,
+    results: Mutex<Results>,
 }
 
 impl Run {
-    fn due_at(&self, number: u64) -> Instant {
-        let nanos = u128::from(number) * 1_000_000_000 / u128::from(self.plan.rate);
-        self.begin + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    /// Requests of an open loop, warm-up included.
+    fn total(&self) -> u64 {
+        let Some(rate) = self.plan.rate else { return 0 };
+        let span = self.plan.warmup + self.plan.measured;
+        (rate * span.as_secs()).min(self.plan.count)
     }
 
-    fn record(&self, done: Done) {
-        let mut locked = self.results.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(seen) = usize::try_from(done.number)
-            .ok()
-            .and_then(|number| locked.1.get_mut(number))
-        {
-            *seen = true;
+    fn due_at(&self, index: u64) -> Instant {
+        let rate = u128::from(self.plan.rate.unwrap_or(1));
+        let nanos = u128::from(index) * 1_000_000_000 / rate;
+        self.begin - self.plan.warmup + Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+    }
+
+    fn results(&self) -> MutexGuard<'_, Results> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next request and when it is due; none when the run is over.
+    async fn next(&self) -> Option<(u64, Instant)> {
+        if self.plan.rate.is_none() {
+            let now = Instant::now();
+            if now >= self.end {
+                return None;
+            }
+            let index = self.taken.fetch_add(1, Ordering::Relaxed);
+            return (index < self.plan.count).then_some((index, now));
         }
-        locked.0.add(&self.plan, done);
+        self.due.acquire().await.ok()?.forget();
+        let index = self.taken.fetch_add(1, Ordering::Relaxed);
+        if index + 1 >= self.total() {
+            // It was the last: those that wait for another go home.
+            self.due.close();
+        }
+        Some((index, self.due_at(index)))
+    }
+
+    /// Makes requests due.
+    fn clock(&self) {
+        let total = self.total();
+        let mut next = 0;
+        while next < total {
+            std::thread::sleep(
+                self.due_at(next)
+                    .saturating_duration_since(Instant::now())
+                    .max(TICK),
+            );
+            let now = Instant::now();
+            let mut permits = 0;
+            while next < total && self.due_at(next) <= now {
+                next += 1;
+                permits += 1;
+            }
+            self.due.add_permits(permits);
+        }
     }
 }
 
-/// Runs the load.
-pub async fn run(plan: &Plan) -> anyhow::Result<Results> {
+/// Runs the load. Prints a line when the measured part begins.
+pub async fn run(plan: Plan) -> anyhow::Result<Results> {
+    let mut targets = plan.targets.iter().cycle();
     let mut clients = Vec::new();
-    for target in plan.targets.iter().cycle() {
-        if clients.len() as u64 == plan.connections {
-            break;
-        }
+    let mut idle = Vec::new();
+    for number in 0..plan.connections + plan.idle {
+        let target = targets.next().context("no target")?;
         let mut client = Client::new(target.clone());
         client.connect().await?;
-        clients.push(client);
+        if number < plan.connections {
+            clients.push(client);
+        } else {
+            // So that it waits for a next request, and not for its first.
+            let path = "/v1/postback/check?clickid=idle";
+            client.get(path).await.context("an idle connection")?;
+            idle.push(client);
+        }
     }
+    let begin = Instant::now() + Duration::from_millis(50) + plan.warmup;
     let run = Arc::new(Run {
-        plan: Plan {
-            targets: plan.targets.clone(),
-            token: String::new(),
-            ..*plan
-        },
-        begin: Instant::now() + Duration::from_millis(100),
+        begin,
+        end: begin + plan.measured,
         due: Semaphore::new(0),
         taken: AtomicU64::new(0),
-        results: Mutex::new((
-            Results::default(),
-            vec![false; usize::try_from(plan.total)?],
-        )),
-    });
-    let clock = Arc::clone(&run);
-    // A thread of its own: the runtime's timers are only good to a millisecond.
-    let clock = std::thread::spawn(move || {
-        for number in 0..clock.plan.total {
-            std::thread::sleep(
-                clock
-                    .due_at(number)
-                    .saturating_duration_since(Instant::now()),
-            );
-            clock.due.add_permits(1);
-        }
-        clock.due_at(clock.plan.total)
+        results: Mutex::default(),
+        plan,
     });
     let mut connections = JoinSet::new();
     for client in clients {
         connections.spawn(connection(Arc::clone(&run), client));
     }
-    let end = run.due_at(plan.total) + DRAIN;
-    let all = async { while connections.join_next().await.is_some() {} };
+    let clock = run.plan.rate.map(|_| {
+        let run = Arc::clone(&run);
+        // A thread of its own: the runtime's timers are only good to a millisecond.
+        std::thread::spawn(move || run.clock())
+    });
+    let last = run.end + DRAIN;
+    let all = async {
+        tokio::time::sleep_until(run.begin.into()).await;
+        let _ = writeln!(std::io::stdout(), r#"{{"measuring":true}}"#);
+        while connections.join_next().await.is_some() {}
+    };
     // Whoever is too slow is left behind, and counted below.
-    let _ = tokio::time::timeout_at(end.into(), all).await;
+    let _ = tokio::time::timeout_at(last.into(), all).await;
+    let took = run.begin.elapsed().min(run.plan.measured);
     connections.abort_all();
-    let _ = clock.join();
-    unanswered(&run);
-    let mut locked = run.results.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut results = std::mem::take(&mut locked.0);
+    if let Some(clock) = clock {
+        let _ = clock.join();
+    }
+    drop(idle);
+    let mut results = std::mem::take(&mut *run.results());
+    let expected = match run.plan.rate {
+        Some(_) => run.total(),
+        None => run.taken.load(Ordering::Relaxed).min(run.plan.count),
+    };
+    let answered: u64 = results.all.values().sum();
+    for _ in answered..expected {
+        results.add(Done {
+            measured: true,
+            kind: Kind::Error,
+            why: "no answer when the run ended".to_owned(),
+            latency: DRAIN,
+            delay: Duration::ZERO,
+        });
+    }
     results.latencies.sort_unstable();
-    results.standard.sort_unstable();
     results.delays.sort_unstable();
+    results.took = took;
+    results.next = run.plan.first + expected;
     Ok(results)
 }
 
 async fn connection(run: Arc<Run>, mut client: Client) {
-    loop {
-        let Ok(permit) = run.due.acquire().await else {
-            return;
-        };
-        permit.forget();
-        let number = run.taken.fetch_add(1, Ordering::Relaxed);
-        if number + 1 >= run.plan.total {
-            // It was the last: those that wait for another go home.
-            run.due.close();
-        }
-        let due = run.due_at(number);
+    let set = run.plan.set;
+    while let Some((index, due)) = run.next().await {
+        let number = run.plan.first + index;
+        let aim = set.aim(number, run.plan.first, run.plan.shares);
         let delay = due.elapsed();
-        let (clickid, revenue) = (run.plan.clickid(number), Plan::revenue(number));
-        let path =
-            format!("/v1/postback.php?clickid={clickid}&revenue={revenue}&subid0=US&txid={number}");
+        let (clickid, revenue) = (set.clickid(aim.number()), set.revenue(aim.number()));
+        let path = format!(
+            "/v1/postback.php?clickid={clickid}&revenue={revenue}&currency=usd&subid0=US\
+             &subid1=GoogleAds&txid=t{number}"
+        );
         let answer = client.get(&path).await;
         let latency = due.elapsed();
         let (kind, why) = match answer {
-            Ok(response) => {
-                let expected = Expected {
-                    clickid: &clickid,
-                    campaign_id: CAMPAIGN,
-                    revenue: &revenue,
-                };
-                judge(&response, &expected)
-            }
+            Ok(response) => judge(&response, set, aim),
             Err(error) => (Kind::Error, format!("no answer: {error}")),
         };
-        run.record(Done {
-            number,
+        run.results().add(Done {
+            // A closed loop's last answers come when others have stopped.
+            measured: due >= run.begin && (run.plan.rate.is_some() || due + latency <= run.end),
             kind,
             why,
             latency,
             delay,
-        });
-    }
-}
-
-/// Requests without a result are errors that took until now.
-fn unanswered(run: &Run) {
-    let missing: Vec<u64> = {
-        let locked = run.results.lock().unwrap_or_else(PoisonError::into_inner);
-        let flags = (0..).zip(&locked.1);
-        flags
-            .filter(|(_, seen)| !**seen)
-            .map(|(number, _)| number)
-            .collect()
-    };
-    for number in missing {
-        let latency = run.due_at(number).elapsed();
-        run.record(Done {
-            number,
-            kind: Kind::Error,
-            why: "no answer when the run ended".to_owned(),
-            latency,
-            delay: latency,
         });
     }
 }

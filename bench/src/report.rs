@@ -1,105 +1,106 @@
-//! A run's figures: as JSON, for people, and as a row of a Markdown table.
+//! A run's figures: as JSON, and for people.
 
-use crate::Options;
+use crate::Load;
 use crate::answer::Kind;
 use crate::load::Results;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::path::Path;
-
-const HEADER: &str = "\
-| | rate/s | requests | standard | queued | other | p50 ms | p90 ms | p99 ms | max ms |
-|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|
-";
 
 /// Milliseconds.
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct Spread {
     p50: f64,
-    p90: f64,
+    p95: f64,
     p99: f64,
+    p999: f64,
     max: f64,
 }
 
 impl Spread {
-    /// Of sorted microseconds: the smallest value that so many per cent don't exceed.
-    fn of(sorted: &[u64]) -> Self {
+    /// Of sorted microseconds: the smallest value that so many per mille don't exceed.
+    fn of(sorted: &[u32]) -> Self {
         let Some(last) = sorted.len().checked_sub(1) else {
             return Self::default();
         };
-        let at = |percent: usize| {
-            let rank = (sorted.len() * percent).div_ceil(100).max(1);
+        let at = |mille: usize| {
+            let rank = (sorted.len() * mille).div_ceil(1000).max(1);
             millis(sorted[(rank - 1).min(last)])
         };
         Self {
-            p50: at(50),
-            p90: at(90),
-            p99: at(99),
+            p50: at(500),
+            p95: at(950),
+            p99: at(990),
+            p999: at(999),
             max: millis(sorted[last]),
         }
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-fn millis(micros: u64) -> f64 {
-    micros as f64 / 1_000.0
+fn millis(micros: u32) -> f64 {
+    f64::from(micros) / 1_000.0
 }
 
 /// The figures.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    label: String,
-    rate: u64,
-    seconds: u64,
-    warmup: u64,
+    /// Absent in a closed loop.
+    rate: Option<u64>,
     connections: u64,
+    idle: u64,
+    seconds: f64,
     requests: u64,
+    answers_per_second: f64,
     outcomes: BTreeMap<&'static str, u64>,
-    /// Of all requests, in per cent.
-    standard_percent: f64,
+    /// The same with the warm-up's: what the store must hold.
+    all: BTreeMap<&'static str, u64>,
+    /// Answers with a verdict, in per cent.
+    final_percent: f64,
     /// From due to answered, over all requests; an error counts as 10 s at least.
     latency_ms: Spread,
-    /// From due to answered, over the standard answers.
-    standard_ms: Spread,
     /// From due to sent: what the generator added for lack of a free connection or of the
     /// processor. It is part of the latency.
     delay_ms: Spread,
-    warmup_other: u64,
     reasons: BTreeMap<String, u64>,
+    /// The first number that was not used.
+    next: u64,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+fn float(count: u64) -> f64 {
+    count as f64
 }
 
 impl Report {
-    pub fn of(options: &Options, results: &Results) -> Self {
+    pub fn of(options: &Load, results: &Results) -> Self {
         let counts = Kind::ALL.map(|kind| (kind.word(), results.count(kind)));
+        let all = Kind::ALL.map(|kind| (kind.word(), results.all.get(&kind).copied().unwrap_or(0)));
         let requests: u64 = counts.iter().map(|(_, count)| count).sum();
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        let standard_percent =
-            results.count(Kind::Standard) as f64 * 100.0 / requests.max(1) as f64;
+        let of = |kinds: &[Kind]| float(kinds.iter().map(|kind| results.count(*kind)).sum());
+        let verdicts = of(&[Kind::Standard, Kind::Duplicate, Kind::NotFound]);
+        let seconds = results.took.as_secs_f64().max(0.001);
         Self {
-            label: options.label.clone(),
             rate: options.rate,
-            seconds: options.seconds,
-            warmup: options.warmup,
             connections: options.connections,
+            idle: options.idle,
+            seconds,
             requests,
+            answers_per_second: (verdicts + of(&[Kind::Queued])) / seconds,
             outcomes: counts.into(),
-            standard_percent,
+            all: all.into(),
+            final_percent: verdicts * 100.0 / float(requests.max(1)),
             latency_ms: Spread::of(&results.latencies),
-            standard_ms: Spread::of(&results.standard),
             delay_ms: Spread::of(&results.delays),
-            warmup_other: results.warmup_other,
             reasons: results.reasons.clone(),
+            next: results.next,
         }
     }
 
     /// For people.
     pub fn table(&self) -> String {
         let mut text = format!(
-            "{} postbacks, {}/s for {} s after {} s of warm-up, {} connections\n\n",
-            self.requests, self.rate, self.seconds, self.warmup, self.connections
+            "{} postbacks in {:.1} s over {} connections, {:.0} answers/s\n\n",
+            self.requests, self.seconds, self.connections, self.answers_per_second
         );
         for kind in Kind::ALL {
             let count = self.outcomes[kind.word()];
@@ -107,49 +108,32 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "\n{:>12} {:>9} {:>9} {:>9} {:>9}",
-            "ms", "p50", "p90", "p99", "max"
+            "\n{:>12} {:>9} {:>9} {:>9} {:>9} {:>9}",
+            "ms", "p50", "p95", "p99", "p99.9", "max"
         );
         for (name, spread) in [
-            ("all", &self.latency_ms),
-            ("standard", &self.standard_ms),
+            ("answered", &self.latency_ms),
             ("sent late", &self.delay_ms),
         ] {
-            let Spread { p50, p90, p99, max } = spread;
+            let Spread {
+                p50,
+                p95,
+                p99,
+                p999,
+                max,
+            } = spread;
             let _ = writeln!(
                 text,
-                "{name:>12} {p50:>9.2} {p90:>9.2} {p99:>9.2} {max:>9.2}"
+                "{name:>12} {p50:>9.2} {p95:>9.2} {p99:>9.2} {p999:>9.2} {max:>9.2}"
             );
         }
         if !self.reasons.is_empty() {
-            let _ = writeln!(text, "\nnot standard, warm-up included:");
+            let _ = writeln!(text, "\nno verdict, warm-up included:");
             for (why, count) in &self.reasons {
                 let _ = writeln!(text, "{count:>12} {why}");
             }
         }
         text
-    }
-
-    /// Adds a row to `path`, and the table's head where the file is new.
-    pub fn append(&self, path: &Path) -> std::io::Result<()> {
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-        let head = if file.metadata()?.len() == 0 {
-            HEADER
-        } else {
-            ""
-        };
-        let (standard, queued) = (self.outcomes["standard"], self.outcomes["queued"]);
-        let Spread { p50, p90, p99, max } = self.latency_ms;
-        writeln!(
-            file,
-            "{head}| {} | {} | {} | {standard} ({:.2}%) | {queued} | {} \
-             | {p50:.2} | {p90:.2} | {p99:.2} | {max:.2} |",
-            self.label.replace('|', "/"),
-            self.rate,
-            self.requests,
-            self.standard_percent,
-            self.requests - standard - queued,
-        )
     }
 }
 
@@ -159,13 +143,14 @@ mod tests {
 
     #[test]
     fn percentiles_are_the_nearest_rank() {
-        let sorted: Vec<u64> = (1..=200).map(|n| n * 1_000).collect();
+        let sorted: Vec<u32> = (1..=2000).map(|n| n * 1_000).collect();
         let spread = Spread::of(&sorted);
         let expected = Spread {
-            p50: 100.0,
-            p90: 180.0,
-            p99: 198.0,
-            max: 200.0,
+            p50: 1000.0,
+            p95: 1900.0,
+            p99: 1980.0,
+            p999: 1998.0,
+            max: 2000.0,
         };
         assert_eq!(spread, expected);
         assert_eq!(Spread::of(&[]), Spread::default());

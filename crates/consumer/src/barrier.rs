@@ -11,7 +11,7 @@ use postern_core::decision::{View, unresolved};
 use postern_core::record::click;
 use postern_failpoint::failpoint;
 use postern_kafka::{CLICKS, Event, KafkaError, Message, POSTBACKS, PublishError, Record};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 /// Records of other topics that are kept while a barrier is awaited; past it they are not
@@ -25,6 +25,36 @@ const STUCK_AFTER: Duration = Duration::from_secs(10);
 const STUCK_BESIDE: Duration = Duration::from_secs(60);
 /// How long a barrier may take once the process stops; its postbacks are read again.
 const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// What barriers have proved. One that is read back says of every postback that was read before it was written that
+/// all clicks which came before it are read too: so a backlog needs no barrier for each of its batches.
+#[derive(Debug, Default)]
+pub(crate) struct Proven {
+    /// Per partition the offset after the last postback that was read.
+    read: HashMap<i32, i64>,
+    /// Per partition the offset up to which nothing is to be proved any more.
+    until: HashMap<i32, i64>,
+}
+
+impl Proven {
+    /// A record was read.
+    pub(crate) fn hear(&mut self, record: &Record) {
+        if record.topic == POSTBACKS {
+            let read = self.read.entry(record.partition).or_default();
+            *read = record.offset.saturating_add(1).max(*read);
+        }
+    }
+
+    fn until(&self, partition: i32) -> i64 {
+        self.until.get(&partition).copied().unwrap_or(0)
+    }
+
+    /// Forgets all: what was read is read again.
+    pub(crate) fn clear(&mut self) {
+        self.read.clear();
+        self.until.clear();
+    }
+}
 
 /// When clicks were read, while barriers are awaited.
 struct Progress {
@@ -61,12 +91,18 @@ impl Worker {
         let partitions: Vec<i32> = batch
             .parts
             .iter()
-            .filter(|(_, part)| !unresolved(view, &part.clicks, &part.postbacks).is_empty())
+            .filter(|(partition, part)| {
+                let until = self.proven.until(**partition);
+                let proven = part.postbacks.partition_point(|one| one.offset < until);
+                !unresolved(view, &part.clicks, &part.postbacks[proven..]).is_empty()
+            })
             .map(|(partition, _)| *partition)
             .collect();
         if partitions.is_empty() {
             return Ok(());
         }
+        // Before they are written.
+        let read = self.proven.read.clone();
         let targets = self.write_barriers(&partitions)?;
         failpoint!("consumer.barrier", |_| Err(Dropped::Stopping));
         let mut fresh = Batch::default();
@@ -116,7 +152,16 @@ impl Worker {
             self.was_stuck = false;
         }
         self.release_held();
-        let arrived = !fresh.is_empty();
+        for partition in targets.keys() {
+            if let Some(read) = read.get(partition)
+                && !fresh.is_halted(*partition)
+                && !batch.is_halted(*partition)
+                && !self.ownership.stopped.contains_key(partition)
+            {
+                self.proven.until.insert(*partition, *read);
+            }
+        }
+        let arrived = fresh.parts.values().any(|part| !part.clicks.is_empty());
         batch.absorb(fresh);
         // Where a later release's record stands before the barrier, nothing is known of what
         // follows: these postbacks wait until the partition can be read on.
@@ -162,6 +207,7 @@ impl Worker {
 
     /// Keeps a record for the next batch; past a limit no more are fetched for the moment.
     fn hold(&mut self, record: Record) {
+        self.proven.hear(&record);
         self.held_bytes += record.value.len();
         self.held.push_back(record);
         if !self.held_full && (self.held.len() >= HELD || self.held_bytes >= HELD_BYTES) {

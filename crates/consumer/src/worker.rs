@@ -2,6 +2,7 @@
 //! verdicts, events.
 
 use crate::Dropped;
+use crate::barrier::Proven;
 use crate::batch::Batch;
 use crate::config::ConsumerConfig;
 use crate::emit::{Emitter, EventsInFlight, LocalVerdicts};
@@ -57,6 +58,7 @@ pub struct Worker {
     pub(crate) held_bytes: usize,
     /// Postbacks are not fetched because too much is held.
     pub(crate) held_full: bool,
+    pub(crate) proven: Proven,
     pub(crate) topics: Arc<TopicAdmin>,
     pub(crate) unconfirmed: Option<Unconfirmed>,
     pub(crate) stop: CancellationToken,
@@ -169,6 +171,7 @@ impl Worker {
             held: VecDeque::new(),
             held_bytes: 0,
             held_full: false,
+            proven: Proven::default(),
             topics: parts.topics,
             unconfirmed: None,
             stop: CancellationToken::new(),
@@ -245,6 +248,7 @@ impl Worker {
         self.held.clear();
         self.held_bytes = 0;
         self.held_full = false;
+        self.proven.clear();
     }
 
     pub(crate) fn is_careful(&self) -> bool {
@@ -343,6 +347,7 @@ impl Worker {
             };
             match event {
                 Ok(Event::Record(record)) => {
+                    self.proven.hear(&record);
                     if self.is_next(&record) {
                         batch.add(&record);
                         if self.careful > 0 {

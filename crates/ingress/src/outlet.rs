@@ -205,7 +205,7 @@ impl Outlet {
         {
             return Ok(Kept::Placed(placed));
         }
-        self.spool(record).await.map(|()| Kept::Spooled)
+        Box::pin(self.spool(record)).await.map(|()| Kept::Spooled)
     }
 
     /// As [`Self::keep`], for records that can be done without: they leave half of the spool to

@@ -45,7 +45,7 @@ impl Ingress {
         let mut origin = origin(call, &head.method, query, &head.headers);
         let body = match self.read(&head, body).await {
             Ok(body) => body,
-            Err(refused) => return self.log_refusal(call, origin, refused).await,
+            Err(refused) => return Box::pin(self.log_refusal(call, origin, refused)).await,
         };
         if let Some(bytes) = &body {
             origin.raw_body = raw(bytes);
@@ -76,7 +76,7 @@ impl Ingress {
                     },
                     message: refusal.message(),
                 };
-                self.log_refusal(call, origin, refused).await
+                Box::pin(self.log_refusal(call, origin, refused)).await
             }
         }
     }
@@ -91,7 +91,8 @@ impl Ingress {
         if head.method != Method::POST {
             return Ok(None);
         }
-        match read_body(body, self.config.max_body, self.config.body_timeout).await {
+        let reading = read_body(body, self.config.max_body, self.config.body_timeout);
+        match Box::pin(reading).await {
             Ok(body) => Ok(Some(body).filter(|bytes| !bytes.is_empty())),
             Err(error) => {
                 let message = error.to_string();

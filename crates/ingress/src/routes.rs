@@ -278,12 +278,13 @@ impl Ingress {
             let message = "Too many requests from this address; try again later".to_owned();
             let status = StatusCode::TOO_MANY_REQUESTS;
             if route == Route::Postback {
-                return self
-                    .refuse(call, &request, status, "rate_limited", message)
-                    .await;
+                let refused = self.refuse(call, &request, status, "rate_limited", message);
+                return Box::pin(refused).await;
             }
             return Answer::error(status, "rate_limited", &message);
         }
+        // All but a postback that is taken is boxed: the future is moved around before it runs, and
+        // is as large as its largest way.
         match (route, request.method()) {
             (Route::Postback, &Method::GET | &Method::POST) => {
                 let answer = self.postback(call, request).await;
@@ -293,25 +294,20 @@ impl Ingress {
                     .observe(call.started.elapsed().as_secs_f64());
                 answer
             }
-            (Route::Check, &Method::GET | &Method::POST) => self.check(request).await,
-            (Route::Clicks, &Method::POST) => self.clicks(call, request).await,
+            (Route::Check, &Method::GET | &Method::POST) => Box::pin(self.check(request)).await,
+            (Route::Clicks, &Method::POST) => Box::pin(self.clicks(call, request)).await,
             (Route::Click, &Method::GET) => {
                 let query = request.uri().query().unwrap_or_default();
-                let answer = self.redirect(call, query).await;
+                let answer = Box::pin(self.redirect(call, query)).await;
                 let seconds = call.started.elapsed().as_secs_f64();
                 self.metrics.redirect_seconds.observe(seconds);
                 answer
             }
             (Route::Postback, method) => {
                 let message = format!("Use GET or POST, not {method}");
-                self.refuse(
-                    call,
-                    &request,
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "method_not_allowed",
-                    message,
-                )
-                .await
+                let status = StatusCode::METHOD_NOT_ALLOWED;
+                let refused = self.refuse(call, &request, status, "method_not_allowed", message);
+                Box::pin(refused).await
             }
             (Route::Check | Route::Clicks | Route::Click, _) => Answer::error(
                 StatusCode::METHOD_NOT_ALLOWED,

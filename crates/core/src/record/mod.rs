@@ -78,7 +78,14 @@ pub(crate) mod version {
     }
 }
 
+/// What most records fit into.
+const USUAL_BYTES: usize = 1024;
+
 /// A record as JSON. Serialising these types can't fail: no maps with odd keys, no floats.
 pub(crate) fn encode<T: serde::Serialize>(record: &T) -> Vec<u8> {
-    serde_json::to_vec(record).unwrap_or_default()
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    match serde_json::to_writer(&mut bytes, record) {
+        Ok(()) => bytes,
+        Err(_) => Vec::new(),
+    }
 }

@@ -18,8 +18,13 @@ pub(super) const PARTITIONS: &str = "\
 SELECT partition, version, clicks, postbacks, sequence, published, unmatched
   FROM partitions WHERE partition = ANY($1) ORDER BY partition";
 
-/// The log after the latest step, with the values of the conversion that it names. Lateral: row
-/// by row through the indexes, never by walking through all changes or conversions.
+// What is looked up by keys is looked up key by key: `OFFSET 0` keeps the planner from turning that
+// round. Plans are kept, and one that was made while a table was empty would else read all of it for
+// each batch, through whatever index, as long as nobody has analyzed what it has grown to. For the
+// same reason an id of which other indexes know too is asked for as a range, in order: to an empty
+// table all of them are the same, but for the order of the primary key's.
+
+/// The log after the latest step, with the values of the conversion that it names.
 const OUTCOMES: &str = "\
 SELECT l.request_id, coalesce(c.outcome, l.outcome), l.received_at,
        coalesce(c.conversion_id, l.conversion_id), coalesce(c.policy_version, l.policy_version),
@@ -27,32 +32,43 @@ SELECT l.request_id, coalesce(c.outcome, l.outcome), l.received_at,
        coalesce(v.revenue_micros, l.revenue_micros), coalesce(v.currency, l.currency),
        coalesce(c.status, l.status), coalesce(c.detail, l.reason),
        l.clickid, l.warnings::text, l.reason, l.message
-  FROM postback_log l
+  FROM unnest($1::uuid[]) AS k(id)
+ CROSS JOIN LATERAL (SELECT * FROM postback_log g
+                      WHERE g.request_id >= k.id AND g.request_id <= k.id
+                      ORDER BY g.request_id LIMIT 1) l
   LEFT JOIN LATERAL (SELECT s.outcome, s.conversion_id, s.policy_version, s.campaign_id, s.status,
                             s.detail
                        FROM postback_changes s WHERE s.request_id = l.request_id
                       ORDER BY s.step DESC LIMIT 1) c ON true
   LEFT JOIN LATERAL (SELECT o.campaign_id, o.revenue_micros, o.currency FROM conversions o
-                      WHERE o.conversion_id = coalesce(c.conversion_id, l.conversion_id)
-                      LIMIT 1) v ON true
- WHERE l.request_id = ANY($1)";
+                      WHERE o.conversion_id >= coalesce(c.conversion_id, l.conversion_id)
+                        AND o.conversion_id <= coalesce(c.conversion_id, l.conversion_id)
+                      ORDER BY o.conversion_id LIMIT 1) v ON true";
 
 const CLICKS: &str = "\
-SELECT clickid, campaign_id, site_id, source, publisher_id, traffic_log_id, clicked_at
-  FROM clicks WHERE clickid = ANY($1)";
+SELECT c.clickid, c.campaign_id, c.site_id, c.source, c.publisher_id, c.traffic_log_id, c.clicked_at
+  FROM unnest($1::text[]) AS k(id)
+ CROSS JOIN LATERAL (SELECT * FROM clicks g WHERE g.clickid = k.id COLLATE \"C\" OFFSET 0) c";
 
 const CONVERSIONS: &str = "\
-SELECT clickid, conversion_id, campaign_id, event, external_id, dedupe, revenue_micros, currency,
-       site_id, source, created_at, status, status_at, status_id
-  FROM current_conversions WHERE clickid = ANY($1)
- ORDER BY kafka_partition, sequence";
+SELECT v.clickid, v.conversion_id, v.campaign_id, v.event, v.external_id, v.dedupe,
+       v.revenue_micros, v.currency, v.site_id, v.source, v.created_at, v.status, v.status_at,
+       v.status_id, v.kafka_partition, v.sequence
+  FROM unnest($1::text[]) AS k(id)
+ CROSS JOIN LATERAL (SELECT * FROM current_conversions g
+                      WHERE g.clickid = k.id COLLATE \"C\" OFFSET 0) v";
 
 const UNMATCHED: &str = "\
-SELECT partition, kafka_offset, postback FROM unmatched
- WHERE clickid = ANY($1) ORDER BY partition, kafka_offset";
+SELECT u.partition, u.kafka_offset, u.postback
+  FROM unnest($1::text[]) AS k(id)
+ CROSS JOIN LATERAL (SELECT * FROM unmatched g WHERE g.clickid = k.id COLLATE \"C\" OFFSET 0) u
+ ORDER BY u.partition, u.kafka_offset";
 
 const UNMATCHED_COUNTS: &str = "\
-SELECT clickid, count(*) FROM unmatched WHERE clickid = ANY($1) GROUP BY clickid";
+SELECT u.clickid, count(*)
+  FROM unnest($1::text[]) AS k(id)
+ CROSS JOIN LATERAL (SELECT * FROM unmatched g WHERE g.clickid = k.id COLLATE \"C\" OFFSET 0) u
+ GROUP BY u.clickid";
 
 /// Conversions as they came, and as their statuses changed.
 const CONVERSIONS_AFTER: &str = "\
@@ -113,12 +129,15 @@ pub(super) async fn partitions(
     rows.iter().map(partition).collect()
 }
 
+/// Each once: a key that is asked for twice is found twice.
 fn uuids(ids: &[RequestId]) -> Vec<uuid::Uuid> {
-    ids.iter().map(|id| id.as_uuid()).collect()
+    let ids: BTreeSet<_> = ids.iter().map(|id| id.as_uuid()).collect();
+    ids.into_iter().collect()
 }
 
 fn texts(ids: &[ClickId]) -> Vec<&str> {
-    ids.iter().map(ClickId::as_str).collect()
+    let ids: BTreeSet<_> = ids.iter().map(ClickId::as_str).collect();
+    ids.into_iter().collect()
 }
 
 /// All queries but that for campaigns are on their way before the first answer is awaited.
@@ -150,7 +169,13 @@ pub(super) async fn load(lease: &Lease, lookup: &Lookup) -> Result<View, StoreEr
         named.insert(click.campaign_id);
         view.clicks.insert(click.clickid.clone(), click);
     }
+    let mut in_order = Vec::with_capacity(conversions.len());
     for row in &conversions {
+        let place: (i32, i64) = (get(row, 14)?, get(row, 15)?);
+        in_order.push((place, row));
+    }
+    in_order.sort_unstable_by_key(|(place, _)| *place);
+    for (_, row) in in_order {
         let stored = stored(row)?;
         named.insert(stored.campaign_id);
         let clickid = parts::clickid(get(row, 0)?)?;

@@ -96,6 +96,7 @@ async fn sqlite() {
 async fn postgres() {
     if let Some(engine) = Engine::postgres().await {
         contract(&engine).await;
+        reading::lookups_go_by_key_however_empty_the_tables_were(&engine.database().await).await;
         reports::a_question_that_takes_too_long_is_given_up(&engine.database().await).await;
         commits::a_held_row_times_out_as_unavailable(&engine.database().await).await;
         commits::a_deadlock_leaves_nothing_and_passes(&engine.database().await).await;

@@ -18,7 +18,7 @@ from parts import ROOT, Failed, run, say
 
 RESULTS = ROOT / "target/bench/results.json"
 # Connections of the closed loops, and postbacks per second of the open ones.
-CLOSED = [4, 32, 128]
+CLOSED = [4, 32, 128, 512]
 OPEN = [1000, 4000]
 SCALES = ["drains", "sizes", "clicks", "connections", "storms", "overload", "sustained"]
 
@@ -66,7 +66,7 @@ def one(contender, options):
             for rate in OPEN
             if contender.answers != "nothing"
         ]
-        if start > left:
+        if start > left and contender.answers == "verdict":
             raise Failed(f"{start} postbacks, more than clicks")
         contender.verify(site, reports)
         return {"closed": closed, "open": opened}

@@ -208,7 +208,7 @@ def overload(programs, quick):
         _, stop = stage.consumers(1, {"POSTERN__CONSUMER__MAX_BATCH": "4"})
         url, admin, _ = stage.site.ingress(programs.postern)
         plan = {"warmup": 5, "from": 0}
-        closed = stage.load(url, connections=16, seconds=10, **plan)
+        closed = stage.load(url, connections=64, seconds=10, **plan)
         capacity = int(closed["answers_per_second"])
         say(f"capacity: {capacity}/s")
         taken = sum(closed["all"].values())

@@ -9,8 +9,9 @@ use postern_core::record::reject::Reject;
 use postern_core::record::verdict::{Verdict, VerdictBatch};
 use postern_failpoint::failpoint;
 use postern_kafka::{CONVERSIONS, Delivery, Message, Producer, PublishError, REJECTS, VERDICTS};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Keeps a record of verdicts well below Kafka's 1 MB.
 const VERDICTS_PER_RECORD: usize = 2000;
@@ -27,6 +28,8 @@ pub trait LocalVerdicts: Send + Sync {
 #[derive(Clone)]
 pub(crate) struct Emitter {
     producer: Producer,
+    /// Of conversion events.
+    events: Producer,
     local: Option<Arc<dyn LocalVerdicts>>,
     metrics: ConsumerMetrics,
 }
@@ -34,11 +37,13 @@ pub(crate) struct Emitter {
 impl Emitter {
     pub(crate) fn new(
         producer: Producer,
+        events: Producer,
         local: Option<Arc<dyn LocalVerdicts>>,
         metrics: ConsumerMetrics,
     ) -> Self {
         Self {
             producer,
+            events,
             local,
             metrics,
         }
@@ -122,7 +127,7 @@ impl Emitter {
         if is_refused(conversion) {
             return Err(PublishError::Undelivered("failpoint".to_owned()));
         }
-        self.producer.publish(&Message::keyed(
+        self.events.publish(&Message::keyed(
             CONVERSIONS,
             conversion.clickid.as_str().as_bytes(),
             &conversion.encode(),
@@ -131,6 +136,11 @@ impl Emitter {
 
     pub(crate) fn producer(&self) -> &Producer {
         &self.producer
+    }
+
+    /// Waits until all is acknowledged or given up; gives how many records are still on their way.
+    pub(crate) fn flush(&self, timeout: Duration) -> i32 {
+        self.producer.flush(timeout) + self.events.flush(timeout)
     }
 }
 
@@ -143,7 +153,18 @@ fn is_refused(_conversion: &Conversion) -> bool {
 
 /// Conversion events on their way, per partition in the order of their numbers.
 #[derive(Default)]
-pub(crate) struct EventsInFlight(Vec<(i32, i64, Result<Delivery, PublishError>)>);
+pub(crate) struct EventsInFlight(BTreeMap<i32, VecDeque<Event>>);
+
+type Event = (i64, Result<Delivery, PublishError>);
+
+/// What became of events.
+#[derive(Default)]
+pub(crate) struct Settled {
+    /// Per partition the number up to which every event is acknowledged.
+    pub(crate) reached: BTreeMap<i32, i64>,
+    /// Partitions of which one was not.
+    pub(crate) failed: BTreeSet<i32>,
+}
 
 impl EventsInFlight {
     pub(crate) fn push(
@@ -152,32 +173,73 @@ impl EventsInFlight {
         sequence: i64,
         delivery: Result<Delivery, PublishError>,
     ) {
-        self.0.push((partition, sequence, delivery));
+        let events = self.0.entry(partition).or_default();
+        events.push_back((sequence, delivery));
     }
 
-    /// Waits for all; gives per partition the number up to which every event is acknowledged,
-    /// and the partitions of which one was not.
-    pub(crate) async fn settle(&mut self) -> (BTreeMap<i32, i64>, Vec<i32>) {
-        let mut reached = BTreeMap::new();
-        let mut failed = Vec::new();
-        for (partition, sequence, delivery) in self.0.drain(..) {
-            let result = match delivery {
-                Ok(delivery) => delivery.await.map(|_| ()),
-                Err(error) => Err(error),
-            };
-            match result {
-                Ok(()) if !failed.contains(&partition) => {
-                    reached.insert(partition, sequence);
-                }
-                Ok(()) => {}
-                Err(error) => {
-                    tracing::warn!(partition, %error, "a conversion event was not acknowledged; it will be sent again");
-                    if !failed.contains(&partition) {
-                        failed.push(partition);
-                    }
-                }
+    pub(crate) fn len(&self) -> usize {
+        self.0.values().map(VecDeque::len).sum()
+    }
+
+    /// What is known by now.
+    pub(crate) fn settle(&mut self) -> Settled {
+        let mut settled = Settled::default();
+        for (partition, events) in &mut self.0 {
+            while let Some((sequence, delivery)) = events.front_mut() {
+                let told = match delivery {
+                    Ok(delivery) => delivery.told(),
+                    Err(error) => Some(Err(error.clone())),
+                };
+                let Some(told) = told else {
+                    break;
+                };
+                let sequence = *sequence;
+                events.pop_front();
+                settled.hear(*partition, sequence, told.map(drop), events);
             }
         }
-        (reached, failed)
+        self.0.retain(|_, events| !events.is_empty());
+        settled
+    }
+
+    /// Waits for those of a partition, or of all.
+    pub(crate) async fn wait(&mut self, only: Option<i32>) -> Settled {
+        let mut settled = Settled::default();
+        for (partition, events) in &mut self.0 {
+            if only.is_some_and(|only| only != *partition) {
+                continue;
+            }
+            while let Some((sequence, delivery)) = events.pop_front() {
+                let told = match delivery {
+                    Ok(delivery) => delivery.await.map(drop),
+                    Err(error) => Err(error),
+                };
+                settled.hear(*partition, sequence, told, events);
+            }
+        }
+        self.0.retain(|_, events| !events.is_empty());
+        settled
+    }
+}
+
+impl Settled {
+    /// Those behind an event that failed are of no interest: all of them are sent again.
+    fn hear(
+        &mut self,
+        partition: i32,
+        sequence: i64,
+        told: Result<(), PublishError>,
+        behind: &mut VecDeque<Event>,
+    ) {
+        match told {
+            Ok(()) => {
+                self.reached.insert(partition, sequence);
+            }
+            Err(error) => {
+                tracing::warn!(partition, %error, "a conversion event was not acknowledged; it will be sent again");
+                self.failed.insert(partition);
+                behind.clear();
+            }
+        }
     }
 }

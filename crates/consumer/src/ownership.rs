@@ -241,6 +241,8 @@ impl Worker {
         let due = self.republish.iter().filter(|(_, at)| **at <= now);
         let due: Vec<i32> = due.map(|(partition, _)| *partition).collect();
         for partition in due {
+            // What is on its way needs not be sent again.
+            self.await_events(Some(partition));
             match self.publish_missing(partition) {
                 Ok(()) => {
                     self.republish.remove(&partition);

@@ -5,7 +5,7 @@ use crate::Dropped;
 use crate::barrier::Proven;
 use crate::batch::Batch;
 use crate::config::ConsumerConfig;
-use crate::emit::{Emitter, EventsInFlight, LocalVerdicts};
+use crate::emit::{Emitter, EventsInFlight, LocalVerdicts, Settled};
 use crate::metrics::ConsumerMetrics;
 use crate::ownership::{Ownership, cause};
 use crate::standing::Standing;
@@ -30,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 const GROUP: &str = "postern-consumer";
 /// Longest wait for the last verdicts and events at the end.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
+/// Events on their way past which a worker waits for them.
+const MOST_EVENTS: usize = 20_000;
 /// How often the group is told positions, and lag is measured.
 const REPORT: Duration = Duration::from_secs(1);
 /// How often is looked whether records pass by unread. Longer than what is fetched of one partition
@@ -120,8 +122,10 @@ pub struct Parts {
     pub connection: Connection,
     /// To see whether the topics are still the same.
     pub topics: Arc<TopicAdmin>,
-    /// For rejects, verdicts, barriers and events.
+    /// For rejects, verdicts and barriers.
     pub producer: Producer,
+    /// For conversion events.
+    pub events: Producer,
     /// An ingress in the same process.
     pub local: Option<Arc<dyn LocalVerdicts>>,
     /// The store.
@@ -162,7 +166,12 @@ impl Worker {
             config,
             group,
             store: parts.store,
-            emitter: Emitter::new(parts.producer, parts.local, parts.metrics.clone()),
+            emitter: Emitter::new(
+                parts.producer,
+                parts.events,
+                parts.local,
+                parts.metrics.clone(),
+            ),
             standing: Standing::new(parts.metrics.clone()),
             metrics: parts.metrics,
             handle,
@@ -428,19 +437,33 @@ impl Worker {
     }
 
     /// Reads these partitions' events from the store at the next turn, or when they are due
-    /// anyway. Their last batch sent none, and those before it are settled.
+    /// anyway.
     pub(crate) fn republish(&mut self, partitions: BTreeSet<i32>) {
         for partition in partitions {
             self.republish.entry(partition).or_insert_with(Instant::now);
         }
     }
 
-    /// Waits for the events of the batch before; they have usually arrived long since.
+    /// Takes in which events are acknowledged by now; waits only where too many are not.
     pub(crate) fn settle_events(&mut self) {
-        let (reached, failed) = self.handle.block_on(self.events.settle());
-        self.republish(failed.into_iter().collect());
+        if self.events.len() > MOST_EVENTS {
+            self.await_events(None);
+        } else {
+            let settled = self.events.settle();
+            self.take_in(settled);
+        }
+    }
+
+    /// Waits for the events of a partition, or all of them.
+    pub(crate) fn await_events(&mut self, partition: Option<i32>) {
+        let settled = self.handle.block_on(self.events.wait(partition));
+        self.take_in(settled);
+    }
+
+    fn take_in(&mut self, settled: Settled) {
+        self.republish(settled.failed);
         // Behind an event that failed, "published up to" must not move.
-        for (partition, sequence) in reached {
+        for (partition, sequence) in settled.reached {
             if !self.republish.contains_key(&partition) {
                 // Events that were sent again meanwhile may have got further.
                 let published = self.ownership.published.entry(partition).or_default();
@@ -515,7 +538,7 @@ impl Worker {
 
     /// The last batch is committed; what remains is to say so.
     fn finish(&mut self) {
-        self.settle_events();
+        self.await_events(None);
         if let Err(error) = self.save_published() {
             tracing::info!(
                 why = chain(&error),
@@ -524,7 +547,7 @@ impl Worker {
         }
         self.group.report(&self.ownership.positions());
         self.standing.own(0);
-        let left = self.emitter.producer().flush(LAST_FLUSH);
+        let left = self.emitter.flush(LAST_FLUSH);
         if left > 0 {
             tracing::warn!(left, "records were not acknowledged before the end");
         }

@@ -165,6 +165,11 @@ impl Group {
         {
             config.set("queued.max.messages.kbytes", "16384");
         }
+        if !config.config_map().contains_key("fetch.queue.backoff.ms") {
+            // All partitions share one queue. While it is full none is fetched, also not the one
+            // that a barrier is awaited from, and the default is to look again after a second.
+            config.set("fetch.queue.backoff.ms", "10");
+        }
         config
             .set("group.id", &options.group)
             .set("enable.auto.commit", "false")

@@ -33,6 +33,17 @@ pub struct ProducerOptions {
     pub delivery_timeout: Duration,
     /// Most records that wait for their acknowledgement.
     pub queue_messages: u32,
+    /// How long a record waits for others to go with, unless `kafka.options` says.
+    pub linger: Duration,
+}
+
+impl ProducerOptions {
+    /// For records that somebody waits for: long enough to gather what arrives together, short
+    /// against a round trip.
+    pub const PROMPT: Duration = Duration::from_micros(500);
+    /// For records that nobody waits for: a request for each would cost the broker more than all
+    /// the rest.
+    pub const PATIENT: Duration = Duration::from_millis(25);
 }
 
 /// Of what waits for its acknowledgement.
@@ -84,15 +95,28 @@ type Outcome = Result<Placed, PublishError>;
 #[derive(Debug)]
 pub struct Delivery(oneshot::Receiver<Outcome>);
 
+impl Delivery {
+    /// What became of it, if that is known by now. Not to be called again after it told.
+    pub fn told(&mut self) -> Option<Result<Placed, PublishError>> {
+        match self.0.try_recv() {
+            Ok(outcome) => Some(outcome),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(closed())),
+        }
+    }
+}
+
+fn closed() -> PublishError {
+    PublishError::Undelivered("the producer was closed".into())
+}
+
 impl Future for Delivery {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        Pin::new(&mut self.0).poll(cx).map(|told| {
-            told.unwrap_or_else(|_| {
-                Err(PublishError::Undelivered("the producer was closed".into()))
-            })
-        })
+        Pin::new(&mut self.0)
+            .poll(cx)
+            .map(|told| told.unwrap_or_else(|_| Err(closed())))
     }
 }
 
@@ -199,8 +223,8 @@ impl Producer {
     pub fn new(connection: &Connection, options: &ProducerOptions) -> Result<Self, KafkaError> {
         let mut config = connection.config(&options.name);
         if !config.config_map().contains_key("linger.ms") {
-            // Long enough to gather what arrives together, short against a round trip.
-            config.set("linger.ms", "0.5");
+            let linger = options.linger.as_secs_f64() * 1000.0;
+            config.set("linger.ms", linger.to_string());
         }
         if !config.config_map().contains_key("compression.codec") {
             config.set("compression.codec", connection.compression());

@@ -51,6 +51,7 @@ impl Publisher {
                 name: "campaigns".to_owned(),
                 delivery_timeout: PATIENCE,
                 queue_messages: 1_000,
+                linger: ProducerOptions::PROMPT,
             },
         )?;
         Ok(Self {

@@ -348,13 +348,14 @@ fn soak() {
         let mut last = first;
         for seed in first.. {
             last = seed;
-            if !alone {
-                if seed == first || table.acknowledged(RESTORED) < EACH {
-                    store_of_earlier(&LONG, table).await;
-                }
-                if seed == first || table.acknowledged(BROKERS[1].0) < EACH {
-                    brokers(&LONG, table).await;
-                }
+            let due = |table: &Table, name: &str| {
+                is_wanted(name) && (seed == first || table.acknowledged(name) < EACH)
+            };
+            if due(table, RESTORED) {
+                store_of_earlier(&LONG, table).await;
+            }
+            if BROKERS.iter().any(|(name, _)| due(table, name)) {
+                brokers(&LONG, table).await;
             }
             round(&LONG, seed, table, Some(until)).await;
             table.show();

@@ -70,6 +70,7 @@ pub async fn replay(settings: &Settings, args: &ReplayArgs) -> anyhow::Result<()
             name: "replay".to_owned(),
             delivery_timeout: Duration::from_secs(30),
             queue_messages: 10_000,
+            linger: ProducerOptions::PROMPT,
         },
     )?;
     let mut run = Run {

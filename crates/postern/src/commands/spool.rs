@@ -79,6 +79,7 @@ pub async fn drain(settings: &Settings, directory: Option<&Path>) -> anyhow::Res
             name: "drain".to_owned(),
             delivery_timeout: Duration::from_secs(30),
             queue_messages: 10_000,
+            linger: ProducerOptions::PROMPT,
         },
     )?;
     let metrics = IngressMetrics::new(&Metrics::new("postern")?)?;

@@ -59,12 +59,25 @@ pub fn start(
         connection,
         &ProducerOptions {
             name: "consumer".to_owned(),
-            // Verdicts are of no use later; rejects and events are tried again.
+            // Verdicts are of no use later; rejects are tried again.
             delivery_timeout: Duration::from_secs(10),
             queue_messages: 100_000,
+            // A batch sends one record of verdicts, or a barrier to each partition.
+            linger: Duration::ZERO,
         },
     )?;
     app.tend("consumer", producer.clone())?;
+    let events = Producer::new(
+        connection,
+        &ProducerOptions {
+            name: "events".to_owned(),
+            // They are tried again.
+            delivery_timeout: Duration::from_secs(10),
+            queue_messages: 100_000,
+            linger: ProducerOptions::PATIENT,
+        },
+    )?;
+    app.tend("events", events.clone())?;
     let worker_checks = (0..app.settings.consumer.workers)
         .map(|number| app.health.check(&format!("worker {number}")))
         .collect();
@@ -75,6 +88,7 @@ pub fn start(
         worker_checks,
         connection: connection.clone(),
         producer,
+        events,
         store,
         local,
         metrics: ConsumerMetrics::new(&app.metrics)?,
@@ -97,7 +111,8 @@ pub fn start(
         .spawn(Stage::Workers, "consumer start", |stop| async move {
             let attempt = || async {
                 let partitions = prepare_topics(&kafka, &topics).await?;
-                warm(&starter.producer)?;
+                warm(&starter.producer, &[CLICKS, VERDICTS, REJECTS])?;
+                warm(&starter.events, &[CONVERSIONS])?;
                 Ok::<_, KafkaError>(partitions)
             };
             let prepared = retry(&stop, &check, "the topics can't be used", attempt).await;
@@ -117,9 +132,8 @@ pub fn start(
 }
 
 /// Lets the producer find its topics before the first batch has something to say.
-fn warm(producer: &Producer) -> Result<(), KafkaError> {
-    let topics = [CLICKS, VERDICTS, CONVERSIONS, REJECTS];
-    tokio::task::block_in_place(|| producer.warm(&topics, PATIENCE))
+fn warm(producer: &Producer, topics: &[&str]) -> Result<(), KafkaError> {
+    tokio::task::block_in_place(|| producer.warm(topics, PATIENCE))
 }
 
 struct Starter {
@@ -127,6 +141,7 @@ struct Starter {
     worker_checks: Vec<Check>,
     connection: Connection,
     producer: Producer,
+    events: Producer,
     store: Arc<dyn Store>,
     local: Option<Arc<dyn LocalVerdicts>>,
     metrics: ConsumerMetrics,
@@ -152,6 +167,7 @@ impl Starter {
                     connection: self.connection.clone(),
                     topics: self.topics.clone(),
                     producer: self.producer.clone(),
+                    events: self.events.clone(),
                     local: self.local.clone(),
                     store: self.store.clone(),
                     metrics: self.metrics.clone(),

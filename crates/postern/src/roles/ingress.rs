@@ -147,6 +147,7 @@ pub fn build(
             // Below the answer's own deadline, so that an answer knows what became of its record.
             delivery_timeout: config.answer_timeout * 3 / 4,
             queue_messages: 100_000,
+            linger: ProducerOptions::PROMPT,
         },
     )?;
     app.tend("ingress", producer.clone())?;

@@ -4,7 +4,8 @@ use super::error;
 use crate::StoreError;
 use crate::observe::{Observed, Observer, PoolState};
 use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, QueueMode,
+    RecyclingMethod, Runtime,
 };
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -177,6 +178,8 @@ impl Connections {
             .create_timeout(Some(config.connect_timeout))
             .recycle_timeout(Some(config.connect_timeout))
             .runtime(Runtime::Tokio1)
+            // The same one again: what it has prepared and cached is warm.
+            .queue_mode(QueueMode::Lifo)
             .post_create(Hook::async_fn(move |client: &mut ClientWrapper, _| {
                 let session = session.clone();
                 Box::pin(async move {

@@ -140,18 +140,16 @@ fn texts(ids: &[ClickId]) -> Vec<&str> {
     ids.into_iter().collect()
 }
 
-/// All queries but that for campaigns are on their way before the first answer is awaited.
+/// In two flights: what the second one asks is known after the first.
 pub(super) async fn load(lease: &Lease, lookup: &Lookup) -> Result<View, StoreError> {
     let request_ids = uuids(&lookup.request_ids);
     let clickids = texts(&lookup.clickids);
     let arrived = texts(&lookup.arrived);
-    let waiting = texts(&lookup.waiting);
-    let (outcomes, clicks, conversions, unmatched, counts) = tokio::try_join!(
+    let (outcomes, clicks, conversions, unmatched) = tokio::try_join!(
         rows(lease, OUTCOMES, &request_ids),
         rows(lease, CLICKS, &clickids),
         rows(lease, CONVERSIONS, &clickids),
         rows(lease, UNMATCHED, &arrived),
-        rows(lease, UNMATCHED_COUNTS, &waiting),
     )?;
     let mut view = View::default();
     let mut named: BTreeSet<i64> = lookup.campaigns.iter().copied().collect();
@@ -190,14 +188,23 @@ pub(super) async fn load(lease: &Lease, lookup: &Lookup) -> Result<View, StoreEr
         let clickid = waiting.postback.clickid.clone();
         view.unmatched.entry(clickid).or_default().push(waiting);
     }
+    // Which these are is known only now. Of a click that is there nobody waits for it.
+    let waiting = lookup.waiting.iter();
+    let waiting = waiting.filter(|id| !view.clicks.contains_key(*id));
+    let waiting: Vec<ClickId> = waiting.cloned().collect();
+    let waiting = texts(&waiting);
+    let named = Vec::from_iter(named);
+    let (counts, campaigns) = tokio::try_join!(
+        rows(lease, UNMATCHED_COUNTS, &waiting),
+        campaigns::of(lease, &named),
+    )?;
     for row in &counts {
         let count: i64 = get(row, 1)?;
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         view.unmatched_counts
             .insert(parts::clickid(get(row, 0)?)?, count);
     }
-    // Which they are is known only now.
-    for campaign in campaigns::of(lease, &Vec::from_iter(named)).await? {
+    for campaign in campaigns {
         let campaign_id = campaign.campaign_id;
         view.campaigns.insert(campaign_id, Arc::new(campaign));
     }

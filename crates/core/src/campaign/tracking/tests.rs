@@ -352,6 +352,15 @@ fn value() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Whether a segment looks like the letter of a Windows drive, from which this reader of URLs, unlike browsers,
+/// doesn't step up.
+fn has_drive(target: &str) -> bool {
+    let drive = |segment: &str| {
+        matches!(segment.as_bytes(), [letter, b':' | b'|'] if letter.is_ascii_alphabetic())
+    };
+    target.split('/').any(drive)
+}
+
 /// The segments as a browser resolves them.
 fn depth(url: &Url) -> usize {
     url.path_segments().map_or(0, Iterator::count)
@@ -387,7 +396,9 @@ proptest! {
         prop_assert_eq!(read.port_or_known_default(), written.port_or_known_default());
         prop_assert_eq!(read.username(), written.username());
         prop_assert_eq!(read.password(), written.password());
-        prop_assert_eq!(depth(&read), depth(&written), "{} {}", &target, &plain);
+        if !has_drive(&target) && !has_drive(&plain) {
+            prop_assert_eq!(depth(&read), depth(&written), "{} {}", &target, &plain);
+        }
         prop_assert_eq!(read.fragment().is_some(), written.fragment().is_some());
         // What stands before the first macro is what was written.
         let head = template.split(['{', '#']).next().unwrap_or_default();

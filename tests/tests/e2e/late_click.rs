@@ -6,6 +6,11 @@ use postern_tests::stack::unique;
 use postern_tests::{Kind, Postern, Stack, on_both, real, run};
 
 on_both!(shared: one_waits, several_wait);
+on_both!(alone &[
+    ("FAILPOINTS", "consumer.barrier=1*sleep(1500);kafka.fetched.postern.clicks=return(700)"),
+    ("CONSUMER__MAX_BATCH", "1"),
+    ("ANSWER__TIMEOUT", "10s"),
+]; a_click_while_a_barrier_is_awaited);
 
 async fn one_waits(stack: &Stack) {
     let clickid = unique("late");
@@ -30,6 +35,23 @@ async fn one_waits(stack: &Stack) {
         .postback(&format!("clickid={clickid}&revenue=9"))
         .await;
     second.is(200, &duplicate(&clickid, 18, "2.5", "EUR"));
+}
+
+/// A barrier proves nothing of a postback that is read while it is awaited: its click may stand behind it.
+async fn a_click_while_a_barrier_is_awaited(stack: &mut Stack) {
+    let stack = &*stack;
+    let clickid = unique("meanwhile");
+    let query = format!("clickid={clickid}&revenue=1");
+    let early = stack.postback(&query);
+    let later = async {
+        // The barrier is written by now, and its consumer looks away.
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        stack.click(&clickid, 18).await;
+        stack.postback(&query).await
+    };
+    let (early, later) = tokio::join!(early, later);
+    early.is(404, body::CLICK_NOT_FOUND);
+    later.is(200, &duplicate(&clickid, 18, "1", "USD"));
 }
 
 /// The first that came is the one that converts.

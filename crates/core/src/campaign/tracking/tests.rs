@@ -355,9 +355,7 @@ fn value() -> impl Strategy<Value = String> {
 /// Whether a segment looks like the letter of a Windows drive, from which this reader of URLs, unlike browsers,
 /// doesn't step up.
 fn has_drive(target: &str) -> bool {
-    let drive = |segment: &str| {
-        matches!(segment.as_bytes(), [letter, b':' | b'|'] if letter.is_ascii_alphabetic())
-    };
+    let drive = |segment: &str| matches!(segment.as_bytes(), [letter, b':' | b'|'] if letter.is_ascii_alphabetic());
     target.split('/').any(drive)
 }
 

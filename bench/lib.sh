@@ -95,14 +95,14 @@ ready() {
 # start_parts POSTGRES_DIR: Kafka and PostgreSQL, and what every role is told of them.
 start_parts() {
     local started
-    started=$("$root/deploy/kafka/kafka.sh" start --dir "$dir/kafka" --brokers "${BROKERS:-1}" --until-exit $$)
+    started=$("$root/deploy/kafka/kafka.sh" start --dir "$dir/kafka" --until-exit $$)
     parts+=("kafka=$dir/kafka")
     export POSTERN__KAFKA__BROKERS=${started#bootstrap=}
     started=$("$root/deploy/postgres/postgres.sh" start --dir "$1" --until-exit $$)
     parts+=("postgres=$1")
     url=${started#url=}
     export POSTERN__STORE__URL=$url POSTERN__DATA_DIR=$dir/real POSTERN__CLICKS__TOKEN=$token
-    [[ ${BROKERS:-1} != 1 ]] || export POSTERN__KAFKA__ALLOW_SINGLE_REPLICA=true
+    export POSTERN__KAFKA__ALLOW_SINGLE_REPLICA=true
     "$postern" migrate >"$dir/logs/migrate.log" 2>&1
     "$postern" topics create >"$dir/logs/topics.log" 2>&1
 }

@@ -59,10 +59,7 @@ class Hyper(Contender):
     answers, durable = "nothing", "nowhere"
 
     def start(self, site):
-        listen = f"127.0.0.1:{free_port()}"
-        process, _ = site.start("server", self.programs.floors, listen)
-        wait_for(site, listen, process)
-        return f"http://{listen}"
+        return serve(site, self.programs.floors)
 
 
 class HyperKafka(Contender):
@@ -71,11 +68,7 @@ class HyperKafka(Contender):
 
     def start(self, site):
         topic(site)
-        listen = f"127.0.0.1:{free_port()}"
-        brokers = site.env["POSTERN__KAFKA__BROKERS"]
-        process, _ = site.start("server", self.programs.floors, listen, brokers, "postern.bench")
-        wait_for(site, listen, process)
-        return f"http://{listen}"
+        return serve(site, self.programs.floors, site.env["POSTERN__KAFKA__BROKERS"], "postern.bench")
 
 
 class Benthos(Contender):
@@ -110,7 +103,6 @@ class Php(Contender):
         values = {
             "DIR": site.dir,
             "PORT": port,
-            "SCRIPT": HERE / "php/postback.php",
             "WORKERS": PHP_WORKERS,
             "DSN": f"pgsql:host={host.split(':')[0]};port={host.split(':')[1]};dbname={name}",
         }
@@ -188,6 +180,14 @@ class EmbeddedAccepted(Embedded):
 
 
 ALL = [Hyper, HyperKafka, Benthos, Php, Accepted, Verdict, EmbeddedAccepted, Embedded]
+
+
+def serve(site, floors, *kafka):
+    """Starts a floor and gives its URL."""
+    listen = f"127.0.0.1:{free_port()}"
+    process, _ = site.start("server", floors, listen, *kafka)
+    wait_for(site, listen, process)
+    return f"http://{listen}"
 
 
 def wait_for(site, address, process):

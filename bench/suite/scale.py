@@ -191,11 +191,10 @@ def storms(programs, quick):
         say(f"storm: {name}")
         with Stage(programs, 200_000) as stage:
             stage.consumers(1)
-            url, admin, _ = stage.site.ingress(programs.postern)
+            url, _, _ = stage.site.ingress(programs.postern)
             # Kafka's code is compiled as it runs.
             stage.load(url, count=40_000, seconds=60, warmup=0, connections=64, **{"from": 150_000})
             report = stage.load(url, count=count, seconds=600, warmup=0, connections=64, **options)
-            report["late"] = metrics(admin).get("postern_verdicts_late_total", 0)
             found[name] = report
     return found
 
@@ -206,7 +205,7 @@ def overload(programs, quick):
     found = {}
     with Stage(programs, 2_000_000) as stage:
         _, stop = stage.consumers(1, {"POSTERN__CONSUMER__MAX_BATCH": "4"})
-        url, admin, _ = stage.site.ingress(programs.postern)
+        url, _, _ = stage.site.ingress(programs.postern)
         plan = {"warmup": 5, "from": 0}
         closed = stage.load(url, connections=64, seconds=10, **plan)
         capacity = int(closed["answers_per_second"])
@@ -219,7 +218,6 @@ def overload(programs, quick):
             report["share_of_capacity"] = rate / capacity
             found[name] = report
             taken += sum(count for kind, count in report["all"].items() if kind != "error")
-        found["turned_away"] = metrics(admin).get("postern_overload_total", 0)
         # At its full speed the backlog takes it a minute.
         stop()
         stage.consumers(1)

@@ -243,3 +243,36 @@ impl Settled {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use postern_kafka::Placed;
+
+    const PLACED: Placed = Placed {
+        partition: 0,
+        offset: 0,
+    };
+
+    #[test]
+    fn nothing_counts_as_published_before_all_before_it_are_acknowledged() {
+        let mut events = EventsInFlight::default();
+        let [first, second, third, fourth] = [1, 2, 3, 4].map(|sequence| {
+            let (sender, delivery) = Delivery::channel();
+            events.push(7, sequence, Ok(delivery));
+            sender
+        });
+        second.send(Ok(PLACED)).unwrap();
+        assert!(events.settle().reached.is_empty());
+        first.send(Ok(PLACED)).unwrap();
+        assert_eq!(events.settle().reached, BTreeMap::from([(7, 2)]));
+        third
+            .send(Err(PublishError::Undelivered(String::new())))
+            .unwrap();
+        fourth.send(Ok(PLACED)).unwrap();
+        let settled = events.settle();
+        assert!(settled.reached.is_empty() && settled.failed.contains(&7));
+        assert_eq!(events.len(), 0);
+    }
+}

@@ -96,6 +96,13 @@ type Outcome = Result<Placed, PublishError>;
 pub struct Delivery(oneshot::Receiver<Outcome>);
 
 impl Delivery {
+    /// A delivery, and what settles it.
+    #[must_use]
+    pub fn channel() -> (oneshot::Sender<Result<Placed, PublishError>>, Self) {
+        let (sender, receiver) = oneshot::channel();
+        (sender, Self(receiver))
+    }
+
     /// What became of it, if that is known by now. Not to be called again after it told.
     pub fn told(&mut self) -> Option<Result<Placed, PublishError>> {
         match self.0.try_recv() {
@@ -285,7 +292,7 @@ impl Producer {
     ///
     /// [`PublishError::QueueFull`], or [`PublishError::TooLarge`].
     pub fn publish(&self, message: &Message<'_>) -> Result<Delivery, PublishError> {
-        let (sender, receiver) = oneshot::channel();
+        let (sender, delivery) = Delivery::channel();
         let mut record = BaseRecord::with_opaque_to(message.topic, Box::new(sender))
             .key(message.key)
             .payload(message.value);
@@ -310,11 +317,11 @@ impl Producer {
             failpoint!("kafka.stuck", |_| {
                 let mut stuck = client.stuck.lock().unwrap_or_else(PoisonError::into_inner);
                 stuck.push(record.delivery_opaque);
-                Ok(Delivery(receiver))
+                Ok(delivery)
             });
         }
         match client.inner.send(record) {
-            Ok(()) => Ok(Delivery(receiver)),
+            Ok(()) => Ok(delivery),
             Err((error, _)) => {
                 let error = classify(&error);
                 if let (PublishError::Undelivered(_), Some(partition)) = (&error, message.partition)

@@ -5,7 +5,7 @@ use crate::Dropped;
 use crate::batch::{Batch, refused_by_store};
 use crate::campaigns;
 use crate::metrics::ConsumerMetrics;
-use crate::worker::{Unconfirmed, Worker};
+use crate::worker::{RECALLED, Unconfirmed, Worker};
 use postern_core::decision::{
     PartitionState, PlacedClick, UNMATCHED_LIMITS, UnknownStatus, View, Writes, decide,
 };
@@ -19,8 +19,10 @@ use postern_store::{Advance, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Worker {
-    /// As [`Self::apply`]; where the store refuses the content, the records go one by one from
-    /// here on, and `only`, if it is all that the batch holds, goes to the rejects.
+    /// As [`Self::apply`]; where the store refuses the content, the batch is read again, at first
+    /// with its request ids looked up: the log's key refuses one that is known, and that is rare
+    /// enough not to ask for each. Where it refuses it still, the records go one by one from here
+    /// on, and `only`, if it is all that the batch holds, goes to the rejects.
     pub(crate) fn apply_or_isolate(
         &mut self,
         batch: Batch,
@@ -34,6 +36,14 @@ impl Worker {
         };
         let why = chain(error.as_ref());
         match only {
+            _ if self.recalled == 0 => {
+                tracing::info!(
+                    why,
+                    records,
+                    "the store refuses a batch: it is read again, its request ids are looked up"
+                );
+                self.recalled = RECALLED;
+            }
             Some(record) if records == 1 => {
                 tracing::error!(
                     why,

@@ -119,8 +119,9 @@ impl Batch {
         clicks
     }
 
-    /// What the decision needs to know. `waiting` says whether any postback waits for a click.
-    pub(crate) fn lookup(&self, waiting: bool) -> Lookup {
+    /// What the decision needs to know. `waiting` says whether any postback waits for a click,
+    /// `known` whether ids may be known of postbacks that don't say so.
+    pub(crate) fn lookup(&self, waiting: bool, known: bool) -> Lookup {
         let mut lookup = Lookup::default();
         let mut clickids = HashSet::new();
         let mut campaigns = HashSet::new();
@@ -141,7 +142,9 @@ impl Batch {
                 }
             }
             for placed in &part.postbacks {
-                lookup.request_ids.push(placed.postback.request_id);
+                if known || placed.postback.replayed {
+                    lookup.request_ids.push(placed.postback.request_id);
+                }
                 clickids.insert(&placed.postback.clickid);
             }
         }

@@ -30,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 const GROUP: &str = "postern-consumer";
 /// Longest wait for the last verdicts and events at the end.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
+/// Records whose request ids are looked up after one that was known: they come together, from a
+/// spool or a producer that sent twice.
+pub(crate) const RECALLED: usize = 20_000;
 /// Events on their way past which a worker waits for them.
 const MOST_EVENTS: usize = 20_000;
 /// How often the group is told positions, and lag is measured.
@@ -77,6 +80,8 @@ pub struct Worker {
     pub(crate) was_stuck: bool,
     /// So many records go one by one, since the store refused one of them.
     pub(crate) careful: usize,
+    /// The request ids of so many records are looked up, since one may be known.
+    pub(crate) recalled: usize,
     last_batch: Instant,
     last_report: Instant,
     last_look: Instant,
@@ -191,6 +196,7 @@ impl Worker {
             stale_at: None,
             was_stuck: false,
             careful: 0,
+            recalled: 0,
             last_batch: Instant::now(),
             last_report: Instant::now(),
             last_look: Instant::now(),
@@ -395,20 +401,26 @@ impl Worker {
     }
 
     fn process(&mut self, mut batch: Batch, first: Option<Record>) -> Result<(), Dropped> {
+        let records = batch.records;
         let mut view = self.load(&batch)?;
         self.timed("barrier", |worker| {
             worker.settle_unknown(&mut batch, &mut view)
         })?;
-        self.apply_or_isolate(batch, view, first.as_ref())
+        self.apply_or_isolate(batch, view, first.as_ref())?;
+        self.recalled = self.recalled.saturating_sub(records);
+        Ok(())
     }
 
     pub(crate) fn load(&mut self, batch: &Batch) -> Result<View, Dropped> {
         let waiting = self.ownership.rows.values().any(|row| row.unmatched > 0);
-        self.timed("load", |worker| {
-            Ok(worker
-                .handle
-                .block_on(worker.store.load(&batch.lookup(waiting)))?)
-        })
+        let lookup = batch.lookup(waiting, self.recalled > 0);
+        let view = self.timed("load", |worker| {
+            Ok(worker.handle.block_on(worker.store.load(&lookup))?)
+        })?;
+        if self.recalled > 0 && !view.known.is_empty() {
+            self.recalled = RECALLED;
+        }
+        Ok(view)
     }
 
     /// Lets the rows know which events are out.

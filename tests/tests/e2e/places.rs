@@ -127,7 +127,7 @@ async fn one_record_that_the_store_refuses(stack: &mut Stack) {
     })
     .await;
     // The batch, and then the first record by itself.
-    consume_with(stack, "store.refuses=2*return(refused)").await;
+    consume_with(stack, "store.refuses=3*return(refused)").await;
     let mut asked = tokio::task::JoinSet::new();
     for clickid in clickids {
         let (host, target) = (

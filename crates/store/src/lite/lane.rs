@@ -41,6 +41,8 @@ impl Lane {
             "PRAGMA synchronous = NORMAL",
             &cache,
             "PRAGMA journal_size_limit = 67108864",
+            // Pages of 4 KiB, 64 MiB: what several batches changed is then copied once.
+            "PRAGMA wal_autocheckpoint = 16384",
             "PRAGMA temp_store = MEMORY",
         ] {
             session.rows(pragma, Vec::new(), |_| Ok(()))?;

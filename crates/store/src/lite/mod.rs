@@ -40,8 +40,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// KiB of the file that the work's connections keep in memory, each.
+/// KiB of the file that the connection which writes keeps in memory.
 const WORK_CACHE: u32 = 64 * 1024;
+/// And the one that only reads, whose cache each commit empties.
+const LOOKUP_CACHE: u32 = 8 * 1024;
 /// And the one for people: an export passes each page once.
 const REPORTS_CACHE: u32 = 8 * 1024;
 
@@ -82,7 +84,7 @@ impl LiteStore {
         };
         Ok(Self {
             writer: lane("work", WORK_CACHE)?,
-            reader: lane("work", WORK_CACHE)?,
+            reader: lane("work", LOOKUP_CACHE)?,
             reports: lane("reading", REPORTS_CACHE)?,
             query_timeout,
         })
@@ -140,7 +142,8 @@ impl Store for LiteStore {
 
     async fn load(&self, lookup: &Lookup) -> Result<View, StoreError> {
         let lookup = lookup.clone();
-        self.reader
+        // Where the pages are in memory already: another connection's commit empties a cache.
+        self.writer
             .run(move |session| read::load(session, &lookup))
             .await
     }

@@ -156,14 +156,20 @@ pub(super) fn commit(session: &Session, batch: &Batch) -> Result<(), StoreError>
         let counts = statistics::clicks(new);
         session.each(ADD_CLICKS, click_counts(&counts))?;
         session.each(ADD_CLICK_TOTALS, click_totals(&counts, batch.slot))?;
-        session.each(INSERT_CONVERSION, writes.conversions.iter().map(conversion))?;
+        session.each(
+            INSERT_CONVERSION,
+            in_time(&writes.conversions, |(.., one)| one.conversion_id).map(conversion),
+        )?;
         session.each(INSERT_STATUS, writes.statuses.iter().map(status))?;
         let sums = statistics::conversions(writes);
         session.each(ADD_CONVERSIONS, conversion_sums(&sums))?;
         session.each(ADD_CONVERSION_TOTALS, conversion_totals(&sums, batch.slot))?;
         let unrefused = writes.unrefused.iter();
         session.each(REMOVE_REFUSED, unrefused.map(|gone| vec![id(*gone)]))?;
-        session.each(INSERT_LOG, writes.log.iter().map(log))?;
+        session.each(
+            INSERT_LOG,
+            in_time(&writes.log, |one| one.postback.request_id).map(log),
+        )?;
         session.each(INSERT_CHANGE, writes.changes.iter().map(change))?;
         session.each(INSERT_UNMATCHED, writes.unmatched_added.iter().map(waiting))?;
         // After those that were added: a click of one partition may heal a postback of another
@@ -186,6 +192,13 @@ pub(super) fn commit(session: &Session, batch: &Batch) -> Result<(), StoreError>
         "failpoint".into()
     )));
     Ok(())
+}
+
+/// In the order of their ids, which is that of time: in many indexes one then follows the other.
+fn in_time<T>(rows: &[T], id: impl Fn(&T) -> RequestId) -> impl Iterator<Item = &T> {
+    let mut rows: Vec<&T> = rows.iter().collect();
+    rows.sort_unstable_by_key(|row| id(row));
+    rows.into_iter()
 }
 
 pub(super) fn create_partitions(

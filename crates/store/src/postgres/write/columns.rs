@@ -108,7 +108,8 @@ DO UPDATE SET clicks = click_totals.clicks + excluded.clicks";
     }
 }
 
-/// New conversions.
+/// New conversions, in the order of their ids, which is that of time: in half of the indexes one then follows the other.
+/// The arrays are taken apart in the list of columns, where no row is stored in between, as it is in `FROM`.
 #[derive(Default)]
 pub(super) struct Conversions<'a> {
     ids: Vec<Uuid>,
@@ -132,8 +133,10 @@ pub(super) struct Conversions<'a> {
 
 impl<'a> Conversions<'a> {
     pub(super) fn of(conversions: &'a [(i32, i64, Conversion)]) -> Self {
+        let mut sorted: Vec<_> = conversions.iter().collect();
+        sorted.sort_unstable_by_key(|(_, _, conversion)| conversion.conversion_id);
         let mut columns = Self::default();
-        for (partition, sequence, conversion) in conversions {
+        for (partition, sequence, conversion) in sorted {
             columns.ids.push(conversion.conversion_id.as_uuid());
             columns.clickids.push(conversion.clickid.as_str());
             columns.events.push(&conversion.event);
@@ -172,10 +175,13 @@ INSERT INTO conversions (conversion_id, clickid, event, campaign_id, site_id, so
     traffic_log_id, revenue_micros, currency, currency_sent, external_id, subid0, subid1, subid2,
     subid3, subid4, created_at, clicked_at, policy_version, kafka_partition, sequence, status,
     dedupe)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
-    $7::text[], $8::text[], $9::bigint[], $10::text[], $11::bool[], $12::text[], $13::text[],
-    $14::text[], $15::text[], $16::text[], $17::text[], $18::timestamptz[], $19::timestamptz[],
-    $20::bigint[], $21::int[], $22::bigint[], $23::text[], $24::text[])";
+SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::bigint[]),
+    unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]),
+    unnest($9::bigint[]), unnest($10::text[]), unnest($11::bool[]), unnest($12::text[]),
+    unnest($13::text[]), unnest($14::text[]), unnest($15::text[]), unnest($16::text[]),
+    unnest($17::text[]), unnest($18::timestamptz[]), unnest($19::timestamptz[]),
+    unnest($20::bigint[]), unnest($21::int[]), unnest($22::bigint[]), unnest($23::text[]),
+    unnest($24::text[])";
 
     fn is_empty(&self) -> bool {
         self.ids.is_empty()

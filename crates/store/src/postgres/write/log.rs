@@ -15,22 +15,20 @@ macro_rules! insert_log {
              campaign_id, conversion_id, policy_version, revenue_micros, revenue_raw, currency, \
              currency_sent, external_id, warnings, method, raw_query, raw_body, address, \
              user_agent, kafka_partition, kafka_offset, event, status_word, status, observed) \
-             SELECT t.c1, t.c2, t.c3, t.c4, t.c5, t.c6, t.c7, t.c8, t.c9, t.c10, t.c11, t.c12, \
-             t.c13, t.c14, t.c15::json, t.c16, t.c17, t.c18, t.c19, t.c20, t.c21, t.c22, \
-             t.c23, t.c24, t.c25, t.c26 \
-             FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], \
-             $6::text[], $7::bigint[], $8::uuid[], $9::bigint[], $10::bigint[], $11::text[], \
-             $12::text[], $13::bool[], $14::text[], $15::text[], $16::text[], $17::text[], \
-             $18::text[], $19::text[], $20::text[], $21::int[], $22::bigint[], $23::text[], $24::text[], $25::text[], \
-             $26::text[]) \
-             AS t(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, \
-             c18, c19, c20, c21, c22, c23, c24, c25, c26)",
+             SELECT unnest($1::uuid[]), unnest($2::timestamptz[]), unnest($3::text[]), \
+             unnest($4::text[]), unnest($5::text[]), unnest($6::text[]), unnest($7::bigint[]), \
+             unnest($8::uuid[]), unnest($9::bigint[]), unnest($10::bigint[]), \
+             unnest($11::text[]), unnest($12::text[]), unnest($13::bool[]), \
+             unnest($14::text[]), unnest($15::text[])::json, unnest($16::text[]), \
+             unnest($17::text[]), unnest($18::text[]), unnest($19::text[]), \
+             unnest($20::text[]), unnest($21::int[]), unnest($22::bigint[]), \
+             unnest($23::text[]), unnest($24::text[]), unnest($25::text[]), unnest($26::text[])",
             $end
         )
     };
 }
 
-/// New rows of decided postbacks. A known request id among them is an error: the decision
+/// New rows of decided postbacks, in the order of time, as conversions are. A known request id among them is an error: the decision
 /// leaves those out.
 #[derive(Default)]
 pub(super) struct Log<'a> {
@@ -64,8 +62,10 @@ pub(super) struct Log<'a> {
 
 impl<'a> Log<'a> {
     pub(super) fn of(entries: &'a [LogEntry]) -> Self {
+        let mut sorted: Vec<_> = entries.iter().collect();
+        sorted.sort_unstable_by_key(|entry| entry.postback.request_id);
         let mut columns = Self::default();
-        for entry in entries {
+        for entry in sorted {
             let (postback, known) = (&entry.postback, &entry.known);
             columns.request_ids.push(postback.request_id.as_uuid());
             columns.received_at.push(postback.received_at);

@@ -15,7 +15,11 @@ use cli::{
     CampaignCommand, Cli, Command, ConfigCommand, SpoolCommand, TokenCommand, TopicsCommand,
 };
 use config::{Role, Settings};
+use mimalloc::MiMalloc;
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -13,12 +13,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use mimalloc::MiMalloc;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use std::convert::Infallible;
 use tokio::net::TcpListener;
 
 const BODY: &[u8] = br#"{"status":"ok","note":"queued","clickid":"22d69d308430f3eaaa569df11e17fb36","request_id":"0192f0c1-7d9a-7c3e-8a51-3f2b6c1d9e00"}"#;
+
+/// Postern's.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[derive(Clone)]
 struct Kafka {

@@ -104,12 +104,12 @@ class Php(Contender):
             "DIR": site.dir,
             "PORT": port,
             "WORKERS": PHP_WORKERS,
-            "DSN": f"pgsql:host={host.split(':')[0]};port={host.split(':')[1]};dbname={name}",
+            "DSN": f"host={host.split(':')[0]} port={host.split(':')[1]} dbname={name} user=postern",
         }
         # Its socket, where the server has one: cheaper than loopback.
         if (site.dir / "postgres" / f".s.PGSQL.{host.split(':')[1]}").exists():
             (site.dir / "postgres").chmod(0o755)
-            values["DSN"] = f"pgsql:host={site.dir / 'postgres'};port={host.split(':')[1]};dbname={name}"
+            values["DSN"] = f"host={site.dir / 'postgres'} port={host.split(':')[1]} dbname={name} user=postern"
         # A readable place: the checkout may be closed to the user of the workers.
         script = site.dir / "postback.php"
         script.write_text((HERE / "php/postback.php").read_text())

@@ -50,25 +50,29 @@ $values = [
     $_SERVER['HTTP_USER_AGENT'] ?? '',
 ];
 
-try {
-    $db = new PDO($_SERVER['BENCH_DSN'], 'postern', null, [
-        PDO::ATTR_PERSISTENT => true,
-        PDO::ATTR_ERRMODE => PDO::ERRMODE_EXCEPTION,
-    ]);
-    // By its own name, since PDO's handles end with the request and the server's statement doesn't.
-    $sql = 'EXECUTE postback(' . implode(',', array_map($db->quote(...), $values)) . ')';
-    try {
-        $row = $db->query($sql)->fetch(PDO::FETCH_ASSOC);
-    } catch (PDOException $error) {
-        if ($error->getCode() !== '26000') {
-            throw $error;
-        }
-        $db->exec('PREPARE postback(text,numeric,text,text,text,text,text,text,text,text,text,text) AS
-                   SELECT * FROM postback($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)');
-        $row = $db->query($sql)->fetch(PDO::FETCH_ASSOC);
+/** One round trip; the statement stays prepared as long as the worker's connection lives. */
+function decide(array $values): array|false
+{
+    $db = pg_pconnect($_SERVER['BENCH_DSN']);
+    if ($db === false) {
+        return false;
     }
-} catch (PDOException $error) {
-    error_log((string) $error);
+    pg_send_execute($db, 'postback', $values);
+    $result = pg_get_result($db);
+    if (pg_result_error_field($result, PGSQL_DIAG_SQLSTATE) === '26000') {
+        pg_get_result($db);
+        pg_prepare($db, 'postback', 'SELECT * FROM postback($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)');
+        $result = pg_execute($db, 'postback', $values);
+    }
+    $row = $result === false ? false : pg_fetch_assoc($result);
+    if ($row === false) {
+        error_log(pg_last_error($db));
+    }
+    return $row;
+}
+
+$row = decide($values);
+if ($row === false) {
     answer(500, ['status' => 'error', 'error' => 'internal_error', 'message' => 'Unexpected server error']);
 }
 

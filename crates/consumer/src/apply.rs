@@ -68,8 +68,8 @@ impl Worker {
 
     /// Moves past a single record that the store refuses, after it stands in the rejects.
     fn reject_record(&mut self, record: &Record) -> Result<(), Dropped> {
-        self.handle
-            .block_on(self.emitter.rejects(&[refused_by_store(record)]))?;
+        self.calls
+            .run(self.emitter.rejects(&[refused_by_store(record)]))?;
         let Some(expected) = self.ownership.rows.get(&record.partition).copied() else {
             return Ok(());
         };
@@ -140,7 +140,7 @@ impl Worker {
         });
         if !batch.poison.is_empty() {
             failpoint!("consumer.rejects", |_| Err(Dropped::Stopping));
-            self.handle.block_on(self.emitter.rejects(&batch.poison))?;
+            self.calls.run(self.emitter.rejects(&batch.poison))?;
         }
         self.settle_events();
         self.stamp(&mut advances);

@@ -241,7 +241,7 @@ impl Worker {
         self.metrics
             .barriers
             .inc_by(u64::try_from(partitions.len()).unwrap_or(0));
-        let (targets, failed) = self.handle.block_on(async {
+        let (targets, failed) = self.calls.run(async {
             let (mut targets, mut failed) = (BTreeMap::new(), Vec::new());
             for (partition, delivery) in partitions.iter().zip(deliveries) {
                 match delivery.await {

@@ -6,6 +6,7 @@
 mod apply;
 mod barrier;
 mod batch;
+mod calls;
 mod campaigns;
 mod config;
 mod emit;
@@ -27,6 +28,20 @@ pub use worker::{Parts, Status, Worker};
 
 use postern_kafka::{KafkaError, PublishError};
 use postern_store::StoreError;
+
+/// Why a worker can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Kafka's client can't be made.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// The store can't be opened once more.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system refuses what its calls need.
+    #[error("a worker's runtime can't be made")]
+    Runtime(#[from] std::io::Error),
+}
 
 /// Why a batch was dropped. Nothing of it took effect, unless the store says otherwise.
 #[derive(Debug, thiserror::Error)]

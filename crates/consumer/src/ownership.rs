@@ -98,10 +98,10 @@ impl Worker {
         }
         self.check_topics()?;
         let assigned: Vec<i32> = self.ownership.assigned.iter().copied().collect();
-        let mut rows = self.handle.block_on(self.store.partitions(&assigned))?;
+        let mut rows = self.calls.run(self.store.partitions(&assigned))?;
         if rows.len() < assigned.len() {
             let new = self.first_rows(&assigned, &rows)?;
-            rows.extend(self.handle.block_on(self.store.create_partitions(&new))?);
+            rows.extend(self.calls.run(self.store.create_partitions(&new))?);
         }
         failpoint!("consumer.takes_over", |_| Err(Dropped::Stopping));
         self.confirm(&rows);
@@ -208,7 +208,7 @@ impl Worker {
             clicks_id: self.topics.topic_id(CLICKS)?,
             postbacks_id: self.topics.topic_id(POSTBACKS)?,
         };
-        Ok(self.handle.block_on(self.store.record_topics(&topics))?)
+        Ok(self.calls.run(self.store.record_topics(&topics))?)
     }
 
     /// Stops a partition until it is assigned anew.
@@ -286,8 +286,8 @@ impl Worker {
             .unwrap_or(row.published);
         while published < row.sequence {
             let missing = self
-                .handle
-                .block_on(self.store.conversions_after(partition, published, EVENTS))?;
+                .calls
+                .run(self.store.conversions_after(partition, published, EVENTS))?;
             let Some((last, _)) = missing.last() else {
                 break;
             };
@@ -296,7 +296,7 @@ impl Worker {
             for (_, conversion) in &missing {
                 deliveries.push(self.emitter.event(conversion)?);
             }
-            self.handle.block_on(async {
+            self.calls.run(async {
                 for delivery in deliveries {
                     let taken = tokio::time::timeout(EVENTS_TAKEN, delivery).await;
                     taken

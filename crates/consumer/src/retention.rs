@@ -149,7 +149,7 @@ impl Worker {
             }
             let store = self.store.clone();
             let old = store.unmatched_before(row.partition, before, AT_ONCE);
-            let old = self.handle.block_on(old)?;
+            let old = self.calls.run(old)?;
             if old.is_empty() {
                 continue;
             }

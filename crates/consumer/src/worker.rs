@@ -1,14 +1,15 @@
 //! One worker: a member of the group, its own thread, one loop. Poll, decide, one transaction,
 //! verdicts, events.
 
-use crate::Dropped;
 use crate::barrier::Proven;
 use crate::batch::Batch;
+use crate::calls::Calls;
 use crate::config::ConsumerConfig;
 use crate::emit::{Emitter, EventsInFlight, LocalVerdicts, Settled};
 use crate::metrics::ConsumerMetrics;
 use crate::ownership::{Ownership, cause};
 use crate::standing::Standing;
+use crate::{Dropped, StartError};
 use postern_core::decision::{PartitionState, View, Writes};
 use postern_core::ids::RequestId;
 use postern_core::record::postback::ReplyTo;
@@ -24,7 +25,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 const GROUP: &str = "postern-consumer";
@@ -35,6 +35,9 @@ const LAST_FLUSH: Duration = Duration::from_secs(5);
 pub(crate) const RECALLED: usize = 20_000;
 /// Events on their way past which a worker waits for them.
 const MOST_EVENTS: usize = 20_000;
+/// How far apart batches begin at least. What arrives meanwhile shares the costs of a batch, which
+/// are those of a dozen postbacks.
+const PACE: Duration = Duration::from_millis(2);
 /// How often the group is told positions, and lag is measured.
 const REPORT: Duration = Duration::from_secs(1);
 /// How often is looked whether records pass by unread. Longer than what is fetched of one partition
@@ -55,7 +58,7 @@ pub struct Worker {
     pub(crate) emitter: Emitter,
     pub(crate) metrics: ConsumerMetrics,
     pub(crate) standing: Standing,
-    pub(crate) handle: Handle,
+    pub(crate) calls: Calls,
     pub(crate) status: Status,
     pub(crate) ownership: Ownership,
     /// Read while a barrier was awaited.
@@ -142,17 +145,12 @@ pub struct Parts {
 }
 
 impl Worker {
-    /// Joins the group. `handle` runs the store's futures.
+    /// Joins the group. To be called on the thread that it will run on.
     ///
     /// # Errors
     ///
-    /// [`KafkaError::Config`].
-    pub fn new(
-        config: ConsumerConfig,
-        number: usize,
-        parts: Parts,
-        handle: Handle,
-    ) -> Result<Self, KafkaError> {
+    /// [`StartError`].
+    pub fn new(config: ConsumerConfig, number: usize, parts: Parts) -> Result<Self, StartError> {
         let name = format!("{}-{number}", config.name);
         let group = Group::join(
             &parts.connection,
@@ -170,7 +168,10 @@ impl Worker {
             name,
             config,
             group,
-            store: parts.store,
+            store: match parts.store.apart()? {
+                Some(own) => own,
+                None => parts.store,
+            },
             emitter: Emitter::new(
                 parts.producer,
                 parts.events,
@@ -179,7 +180,7 @@ impl Worker {
             ),
             standing: Standing::new(parts.metrics.clone()),
             metrics: parts.metrics,
-            handle,
+            calls: Calls::new()?,
             status: parts.status,
             ownership: Ownership::default(),
             held: VecDeque::new(),
@@ -282,6 +283,7 @@ impl Worker {
             if left.is_zero() {
                 return;
             }
+            self.calls.tend();
             if let Ok(event @ (Event::Assigned(_) | Event::Revoked)) =
                 self.group.poll(left.min(Duration::from_millis(100)))
             {
@@ -364,6 +366,10 @@ impl Worker {
                 Ok(Event::Record(record)) => {
                     self.proven.hear(&record);
                     if self.is_next(&record) {
+                        if batch.is_empty() && self.careful == 0 {
+                            let due = self.last_batch + PACE;
+                            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                        }
                         batch.add(&record);
                         if self.careful > 0 {
                             first = Some(record);
@@ -415,7 +421,7 @@ impl Worker {
         let waiting = self.ownership.rows.values().any(|row| row.unmatched > 0);
         let lookup = batch.lookup(waiting, self.recalled > 0);
         let view = self.timed("load", |worker| {
-            Ok(worker.handle.block_on(worker.store.load(&lookup))?)
+            Ok(worker.calls.run(worker.store.load(&lookup))?)
         })?;
         if self.recalled > 0 && !view.known.is_empty() {
             self.recalled = RECALLED;
@@ -439,7 +445,7 @@ impl Worker {
             // Nobody else's, but for the moment of a rebalance.
             slot: self.ownership.rows.keys().min().copied().unwrap_or(0),
         };
-        self.handle.block_on(self.store.commit(&batch))?;
+        self.calls.run(self.store.commit(&batch))?;
         for advance in &batch.advances {
             self.ownership
                 .rows
@@ -468,7 +474,7 @@ impl Worker {
 
     /// Waits for the events of a partition, or all of them.
     pub(crate) fn await_events(&mut self, partition: Option<i32>) {
-        let settled = self.handle.block_on(self.events.wait(partition));
+        let settled = self.calls.run(self.events.wait(partition));
         self.take_in(settled);
     }
 

@@ -40,7 +40,7 @@ pub struct ProducerOptions {
 impl ProducerOptions {
     /// For records that somebody waits for: long enough to gather what arrives together, short
     /// against a round trip.
-    pub const PROMPT: Duration = Duration::from_micros(500);
+    pub const PROMPT: Duration = Duration::from_micros(100);
     /// For records that nobody waits for: a request for each would cost the broker more than all
     /// the rest.
     pub const PATIENT: Duration = Duration::from_millis(25);

@@ -20,7 +20,8 @@ pub fn observer(metrics: &Metrics) -> Result<Observer, MetricsError> {
     )?;
     let connections = metrics.gauges(
         "store_connections",
-        "Connections to PostgreSQL that are used or idle, and calls that wait for one.",
+        "Connections to PostgreSQL that are used or idle, and calls that wait for one; each worker \
+         has one more.",
         &["purpose", "state"],
     )?;
     for purpose in ["work", "reading"] {

@@ -42,6 +42,16 @@ use std::sync::Arc;
 /// What the roles ask of a store. Times are bounded by the engine's statement timeout.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// The same store with connections of its own, for a thread that runs its calls by itself;
+    /// `None` where any thread may make them.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening it.
+    fn apart(&self) -> Result<Option<Arc<dyn Store>>, StoreError> {
+        Ok(None)
+    }
+
     /// Brings the schema up to this release, one migration per transaction, under a lock, so
     /// that two at once don't collide. Gives what was applied now.
     async fn migrate(&self) -> Result<Vec<Migrated>, StoreError>;

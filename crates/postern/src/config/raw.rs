@@ -161,7 +161,7 @@ section!(Store {
     /// A file to read it from.
     url_file: Option<PathBuf> = None,
     /// Most PostgreSQL connections of a process; reports hold up to as many again for what people
-    /// ask.
+    /// ask, and each of a consumer's workers has one of its own.
     pool_size: usize = 8,
 });
 

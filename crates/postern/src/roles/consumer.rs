@@ -157,28 +157,25 @@ impl Starter {
         refused_check: &Check,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         for (number, worker_check) in self.worker_checks.iter().enumerate() {
-            let worker = Worker::new(
-                ConsumerConfig {
-                    partitions,
-                    ..self.config.clone()
-                },
-                number,
-                Parts {
-                    connection: self.connection.clone(),
-                    topics: self.topics.clone(),
-                    producer: self.producer.clone(),
-                    events: self.events.clone(),
-                    local: self.local.clone(),
-                    store: self.store.clone(),
-                    metrics: self.metrics.clone(),
-                    status: status(worker_check),
-                },
-                Handle::current(),
-            )?;
+            let config = ConsumerConfig {
+                partitions,
+                ..self.config.clone()
+            };
+            let parts = Parts {
+                connection: self.connection.clone(),
+                topics: self.topics.clone(),
+                producer: self.producer.clone(),
+                events: self.events.clone(),
+                local: self.local.clone(),
+                store: self.store.clone(),
+                metrics: self.metrics.clone(),
+                status: status(worker_check),
+            };
             // Ready before anything is assigned: a member more than there are partitions is a
             // spare, and as ready as the others.
             worker_check.ok();
             lifecycle.spawn_thread(Stage::Workers, &format!("worker {number}"), move |stop| {
+                let worker = Worker::new(config, number, parts)?;
                 worker.run(&stop).map_err(|error| chain(&error).into())
             })?;
         }

@@ -15,7 +15,7 @@ mod write;
 
 pub use connection::PostgresConfig;
 
-use crate::observe::Observer;
+use crate::observe::{Observation, Observer};
 use crate::parts;
 use crate::reading::{
     ConversionFilter, LogFilter, Page, ShownConversion, ShownPostback, StatisticsQuery,
@@ -40,6 +40,8 @@ pub struct PostgresStore {
     connections: Connections,
     /// For what people ask; none is made before the first question.
     reading: Connections,
+    config: PostgresConfig,
+    observer: Option<Observer>,
 }
 
 impl PostgresStore {
@@ -52,7 +54,9 @@ impl PostgresStore {
     pub fn connect(config: PostgresConfig, observer: Option<Observer>) -> Result<Self, StoreError> {
         Ok(Self {
             connections: Connections::new(&config, Purpose::Work, observer.clone())?,
-            reading: Connections::new(&config, Purpose::Reading, observer)?,
+            reading: Connections::new(&config, Purpose::Reading, observer.clone())?,
+            config,
+            observer,
         })
     }
 
@@ -66,6 +70,18 @@ impl PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
+    fn apart(&self) -> Result<Option<Arc<dyn Store>>, StoreError> {
+        let config = PostgresConfig {
+            pool_size: 1,
+            ..self.config.clone()
+        };
+        // One connection is no pool to be told about.
+        let observer = self.observer.clone().map(|tell| -> Observer {
+            Arc::new(move |call| tell(&Observation { pool: None, ..*call }))
+        });
+        Ok(Some(Arc::new(Self::connect(config, observer)?)))
+    }
+
     async fn migrate(&self) -> Result<Vec<Migrated>, StoreError> {
         // Without the deadline: a migration may take its time.
         let lease = self.connections.lease().await?;

@@ -18,8 +18,8 @@ from parts import ROOT, Failed, run, say
 
 RESULTS = ROOT / "target/bench/results.json"
 # Connections of the closed loops, and postbacks per second of the open ones.
-CLOSED = [4, 32, 128, 512]
-OPEN = [1000, 4000]
+CLOSED = [4, 32, 128, 512, 2048]
+OPEN = {1000: 64, 4000: 512}
 SCALES = ["drains", "sizes", "clicks", "connections", "storms", "overload", "sustained"]
 
 
@@ -57,13 +57,13 @@ def one(contender, options):
             )
             return report
 
-        # Bytecode gets compiled, connections made, caches filled.
-        go(connections=32, seconds=options.warmup, warmup=0)
+        # Kafka compiles itself while it runs, for half a minute under load; caches fill.
+        go(connections=256, seconds=options.warmup, warmup=0)
         left = contenders.CLICKS_EMBEDDED if "embedded" in contender.key else contenders.CLICKS
         closed = [go(connections=number, seconds=options.seconds, warmup=2) for number in options.closed]
         opened = [
-            go(connections=64, rate=rate, seconds=options.seconds * 2, warmup=3)
-            for rate in OPEN
+            go(connections=number, rate=rate, seconds=options.seconds * 2, warmup=3)
+            for rate, number in OPEN.items()
             if contender.answers != "nothing"
         ]
         if start > left and contender.answers == "verdict":
@@ -106,7 +106,7 @@ def main():
     parser.add_argument("--only", action="append", help="a contender; may be given several times")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=8, help="of each closed loop; open ones take twice that")
-    parser.add_argument("--warmup", type=int, default=8)
+    parser.add_argument("--warmup", type=int, default=20)
     parser.add_argument("--closed", type=int, action="append", help="connections of the closed loops")
     parser.add_argument("--seed", type=int, default=1, help="of the order")
     parser.add_argument("--quick", action="store_true", help="short and small: shows that it works, not how fast it is")

@@ -7,6 +7,7 @@ from contenders import ALL
 
 LABELS = {one.key: one.label for one in ALL}
 DURABLE = {one.key: one.durable for one in ALL}
+STORES = {"postgres": "PostgreSQL", "sqlite": "SQLite"}
 ANSWERS = {one.key: one.answers for one in ALL}
 COLOURS = {
     "server": "#4c78a8",
@@ -136,12 +137,15 @@ def drains(found):
     return table(
         ["", "records", "drained/s", "µs of processor per record", "consumer's peak MiB"],
         [[
-            f"{entry['what']} into {'PostgreSQL' if entry['store'] == 'postgres' else 'SQLite'}, "
+            f"{entry['what']} into {STORES[entry['store']]}, "
             f"{entry['consumers']} consumer{'s' if entry['consumers'] > 1 else ''}",
             number(entry["count"]),
             number(entry["rate"]),
             ", ".join(f"{name} {short(cost)}" for name, cost in entry["cpu_us"].items()),
             number(entry["peak_mib"]),
+        ] if entry["what"] != "alone" else [
+            f"{STORES[entry['store']]} alone, the same conversions and log", number(entry["count"]), number(entry["rate"]),
+            "–", "–",
         ] for entry in found])
 
 
@@ -161,12 +165,11 @@ def sizes(found):
 
 
 def clicks(found):
-    drain, beside = found["drain"], found["beside"]
-    return (
-        f"{number(drain['count'])} clicks into PostgreSQL: {number(drain['rate'])}/s, "
-        f"{number(found['bytes_per_click'])} bytes each with indexes; "
-        + ", ".join(f"{name} {short(cost)} µs" for name, cost in drain["cpu_us"].items())
-        + f". Postbacks for clicks that were known before, {beside['rate']}/s while as many clicks again were read: "
+    beside = found["beside"]
+    text = drains([{"what": "clicks", "store": "postgres", **drain} for drain in found["drains"]])
+    return text + (
+        f"\nA click takes {number(found['bytes_per_click'])} bytes with its indexes. "
+        f"Postbacks for clicks that were known before, {beside['rate']}/s while as many clicks again were read: "
         f"{beside['final_percent']:.2f}% with a verdict, p50 {short(beside['latency_ms']['p50'])} ms, "
         f"p99 {short(beside['latency_ms']['p99'])} ms.\n"
     )

@@ -4,6 +4,7 @@ import threading
 import time
 
 from contenders import settle
+from limits import alone
 from measure import Meter, load
 from parts import TOKEN, Failed, Site, metrics, run, say
 
@@ -115,6 +116,9 @@ def drains(programs, quick):
                 found.append({"what": "clicks", "store": store, **clicks})
             stage.fill(count, **MIX)
             found.append({"what": "postbacks", "store": store, **stage.drain("postbacks", count, consumers)})
+            if consumers == 1:
+                rate = alone(stage, count)
+                found.append({"what": "alone", "store": store, "count": count, "rate": rate})
     return found
 
 
@@ -143,16 +147,18 @@ def clicks(programs, quick):
     with Stage(programs, 100_000) as stage:
         url, _, stop = stage.site.ingress(programs.postern)
         before = size(stage)
-        stage.publish(url, count, 1_000_000)
-        drained = stage.drain("clicks", count)
+        drained = []
+        for consumers in (1, 2):
+            stage.publish(url, count, 1_000_000 * consumers)
+            drained.append(stage.drain("clicks", count, consumers))
         stage.site.sql("VACUUM ANALYZE clicks")
-        grown = (size(stage) - before) / count
+        grown = (size(stage) - before) / count / len(drained)
         # The same again, while 500 postbacks of clicks that were there before come in each second.
-        stage.publish(url, count, 2_000_000)
+        stage.publish(url, count, 3_000_000)
         stage.consumers(1)
         answered = stage.load(url, rate=500, seconds=20, warmup=0, connections=32)
         stop()
-        return {"drain": drained, "bytes_per_click": grown, "beside": answered}
+        return {"drains": drained, "bytes_per_click": grown, "beside": answered}
 
 
 def size(stage):
@@ -241,7 +247,7 @@ def sustained(programs, quick):
 
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
-        report = stage.load(url, rate=rate, seconds=seconds, warmup=10, connections=128, count=need)
+        report = stage.load(url, rate=rate, seconds=seconds, warmup=10, connections=2048, count=need)
         over.set()
         thread.join()
         report["lags"] = lags

@@ -124,11 +124,15 @@ impl Batch {
     pub(crate) fn lookup(&self, waiting: bool, known: bool) -> Lookup {
         let mut lookup = Lookup::default();
         let mut clickids = HashSet::new();
+        let mut fresh = HashSet::new();
         let mut campaigns = HashSet::new();
         for part in self.parts.values() {
             for placed in &part.clicks {
                 campaigns.insert(placed.click.campaign_id);
-                clickids.insert(&placed.click.clickid);
+                match waiting {
+                    true => clickids.insert(&placed.click.clickid),
+                    false => fresh.insert(&placed.click.clickid),
+                };
             }
             if waiting {
                 let arrived = part.clicks.iter().map(|placed| &placed.click.clickid);
@@ -150,6 +154,7 @@ impl Batch {
         }
         lookup.waiting = distinct(lookup.waiting, &lookup.arrived);
         lookup.arrived = distinct(lookup.arrived, &[]);
+        lookup.fresh = fresh.difference(&clickids).copied().cloned().collect();
         lookup.clickids = clickids.into_iter().cloned().collect();
         lookup.campaigns = campaigns.into_iter().collect();
         lookup

@@ -53,9 +53,11 @@ pub struct Topics {
 pub struct Lookup {
     /// Request ids of its postbacks: fills `View::known`, with the latest step, and `refused`.
     pub request_ids: Vec<RequestId>,
-    /// Clickids of its clicks and postbacks: fills `clicks`, and `conversions` in the order of
-    /// their numbers, and `campaigns` that these name.
+    /// Clickids of its postbacks, and of clicks for which any may wait: fills `clicks`, and
+    /// `conversions` in the order of their numbers, and `campaigns` that these name.
     pub clickids: Vec<ClickId>,
+    /// Clickids of its other clicks: fills `clicks`, and `campaigns` that these name.
+    pub fresh: Vec<ClickId>,
     /// Campaigns that the batch's clicks name: fills `campaigns`.
     pub campaigns: Vec<i64>,
     /// Clickids of its clicks and of its replayed postbacks: fills `unmatched`. Left empty where nothing waits.

@@ -37,3 +37,4 @@ mod shutdown;
 mod spool;
 mod status;
 mod topics;
+mod twice;

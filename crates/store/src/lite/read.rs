@@ -144,9 +144,11 @@ pub(super) fn load(session: &Session, lookup: &Lookup) -> Result<View, StoreErro
             view.known.insert(request_id, outcome.row().known()?);
         }
     }
-    for click in rows(session, CLICKS, &lookup.clickids, click)? {
-        named.insert(click.campaign_id);
-        view.clicks.insert(click.clickid.clone(), click);
+    for ids in [&lookup.clickids, &lookup.fresh] {
+        for click in rows(session, CLICKS, ids, click)? {
+            named.insert(click.campaign_id);
+            view.clicks.insert(click.clickid.clone(), click);
+        }
     }
     for (clickid, stored) in rows(session, CONVERSIONS, &lookup.clickids, |columns| {
         Ok((parts::clickid(&columns.text(0)?)?, stored(columns)?))

@@ -77,7 +77,12 @@ impl Store for PostgresStore {
         };
         // One connection is no pool to be told about.
         let observer = self.observer.clone().map(|tell| -> Observer {
-            Arc::new(move |call| tell(&Observation { pool: None, ..*call }))
+            Arc::new(move |call| {
+                tell(&Observation {
+                    pool: None,
+                    ..*call
+                })
+            })
         });
         Ok(Some(Arc::new(Self::connect(config, observer)?)))
     }

@@ -144,10 +144,12 @@ fn texts(ids: &[ClickId]) -> Vec<&str> {
 pub(super) async fn load(lease: &Lease, lookup: &Lookup) -> Result<View, StoreError> {
     let request_ids = uuids(&lookup.request_ids);
     let clickids = texts(&lookup.clickids);
+    let clicks = [lookup.clickids.as_slice(), &lookup.fresh].concat();
+    let clicks = texts(&clicks);
     let arrived = texts(&lookup.arrived);
     let (outcomes, clicks, conversions, unmatched) = tokio::try_join!(
         rows(lease, OUTCOMES, &request_ids),
-        rows(lease, CLICKS, &clickids),
+        rows(lease, CLICKS, &clicks),
         rows(lease, CONVERSIONS, &clickids),
         rows(lease, UNMATCHED, &arrived),
     )?;

@@ -60,8 +60,11 @@ impl Owner {
                 named.insert(clickid(&postback.name));
             }
         }
-        lookup.clickids = arrived.union(&named).cloned().collect();
-        if self.rows.iter().any(|row| row.unmatched > 0) {
+        if self.rows.iter().all(|row| row.unmatched == 0) {
+            lookup.fresh = arrived.difference(&named).cloned().collect();
+            lookup.clickids = named.into_iter().collect();
+        } else {
+            lookup.clickids = arrived.union(&named).cloned().collect();
             lookup.waiting = named.difference(&arrived).cloned().collect();
             lookup.arrived = arrived.into_iter().collect();
         }

@@ -107,6 +107,7 @@ impl Worker {
                 .filter(|id| !arrived.contains(id))
                 .collect(),
             arrived,
+            ..Lookup::default()
         };
         store.load(&lookup).await.unwrap()
     }

@@ -60,7 +60,8 @@ def one(contender, options):
         # Kafka compiles itself while it runs, for half a minute under load; caches fill.
         go(connections=256, seconds=options.warmup, warmup=0)
         left = contenders.CLICKS_EMBEDDED if "embedded" in contender.key else contenders.CLICKS
-        closed = [go(connections=number, seconds=options.seconds, warmup=2) for number in options.closed]
+        numbers = [number for number in options.closed if number <= contender.most_connections]
+        closed = [go(connections=number, seconds=options.seconds, warmup=2) for number in numbers]
         opened = [
             go(connections=number, rate=rate, seconds=options.seconds * 2, warmup=3)
             for rate, number in OPEN.items()
@@ -108,6 +109,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=8, help="of each closed loop; open ones take twice that")
     parser.add_argument("--warmup", type=int, default=20)
     parser.add_argument("--closed", type=int, action="append", help="connections of the closed loops")
+    parser.add_argument("--rate", type=int, default=12_000, help="of the five minutes")
     parser.add_argument("--seed", type=int, default=1, help="of the order")
     parser.add_argument("--quick", action="store_true", help="short and small: shows that it works, not how fast it is")
     parser.add_argument("--no-page", action="store_true", help="leave docs/BENCHMARKS.md as it is")
@@ -123,7 +125,11 @@ def main():
     for name in what:
         begin = time.monotonic()
         if name == "contenders":
-            results[name] = compare(programs, options)
+            # Of contenders that are not run again the last results stay.
+            kept = [entry for entry in results.get(name, []) if options.only and entry["key"] not in options.only]
+            results[name] = kept + compare(programs, options)
+        elif name == "sustained":
+            results[name] = scale.sustained(programs, options.quick, options.rate)
         elif name in SCALES:
             results[name] = getattr(scale, name)(programs, options.quick)
         else:

@@ -42,6 +42,8 @@ class Contender:
     # What an answer says at best: the outcome, or that it is kept.
     answers = "verdict"
     durable = ""
+    # In closed loops. With more than it answers within `answer.timeout` it says `queued`, also to those that follow.
+    most_connections = 2048
 
     def __init__(self, programs):
         self.programs = programs
@@ -162,6 +164,7 @@ class Verdict(Contender):
 
 class Embedded(Contender):
     key, label = "embedded", "Postern, the full verdict, standalone"
+    most_connections = 512
     durable = "the embedded broker and SQLite, no fsync by the broker"
     mode = "verdict"
 

@@ -83,8 +83,10 @@ def costs(report, without=("generator",)):
     return {name: cost for name, cost in report["cpu_us"].items() if name not in without}
 
 
-def best(runs):
-    return max(runs["closed"], key=lambda report: report["answers_per_second"])
+def best(runs, key):
+    """The fastest; of those whose answers tell the outcome only where (nearly) all of them did."""
+    told = [report for report in runs["closed"] if ANSWERS[key] != "verdict" or report["final_percent"] >= 99.9]
+    return max(told or runs["closed"], key=lambda report: report["answers_per_second"])
 
 
 def compare(rounds, images):
@@ -94,7 +96,7 @@ def compare(rounds, images):
     keys = [one.key for one in ALL if one.key in by_key]
     rates, rows, latencies = {}, [], []
     for key in keys:
-        tops = [best(runs) for runs in by_key[key]]
+        tops = [best(runs, key) for runs in by_key[key]]
         rates[key] = [report["answers_per_second"] for report in tops]
         middle = sorted(tops, key=lambda report: report["answers_per_second"])[len(tops) // 2]
         rows.append([
@@ -118,7 +120,7 @@ def compare(rounds, images):
                 sum(report["outcomes"]["error"] for report in same),
             ])
     bars = {LABELS[key]: {"answers/s": statistics.median(rates[key])} for key in keys}
-    stacks = {LABELS[key]: costs(best(by_key[key][0])) for key in keys}
+    stacks = {LABELS[key]: costs(best(by_key[key][0], key)) for key in keys}
     images.mkdir(exist_ok=True)
     (images / "bench-answers.svg").write_text(chart("Answers per second, closed loop, best of its connections", bars))
     (images / "bench-cpu.svg").write_text(chart("Processor time per postback, µs", stacks))

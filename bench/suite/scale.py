@@ -232,9 +232,9 @@ def overload(programs, quick):
     return found
 
 
-def sustained(programs, quick):
+def sustained(programs, quick, rate):
     """A rate held for five minutes, the consumer's lag at each minute."""
-    seconds, rate = (20, 4000) if quick else (300, 12_000)
+    seconds, rate = (20, 4000) if quick else (300, rate)
     need = rate * (seconds + 10)
     with Stage(programs, need) as stage:
         ports, _ = stage.consumers(1)
@@ -247,7 +247,7 @@ def sustained(programs, quick):
 
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
-        report = stage.load(url, rate=rate, seconds=seconds, warmup=10, connections=2048, count=need)
+        report = stage.load(url, rate=rate, seconds=seconds, warmup=10, connections=1024, count=need)
         over.set()
         thread.join()
         report["lags"] = lags

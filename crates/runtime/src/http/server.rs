@@ -232,12 +232,13 @@ impl<S: Handler> Server<S> {
         let socket = Socket::new(stream, Arc::clone(&self.rules), Arc::clone(&phase));
         let service = service_fn(|request: Request<Incoming>| {
             let (answer, phase) = (&answer, &phase);
-            async move {
+            // In a box of its own, or each idle connection keeps room for it.
+            Box::pin(async move {
                 phase.begin(!request.body().is_end_stream());
                 let response = answer(request).await;
                 phase.end(!response.body().is_whole());
                 Ok::<_, Infallible>(response)
-            }
+            })
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(socket), service));
         // The connection comes first: once shut down, it alone is polled.

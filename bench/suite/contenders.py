@@ -42,7 +42,7 @@ class Contender:
     # What an answer says at best: the outcome, or that it is kept.
     answers = "verdict"
     durable = ""
-    # In closed loops. With more than it answers within `answer.timeout` it says `queued`, also to those that follow.
+    # In closed loops. With more than Postern decides within `answer.timeout` it says `queued`, also to those that follow.
     most_connections = 2048
 
     def __init__(self, programs):

@@ -4,6 +4,7 @@
 //! positions anew and goes on from there. All effects of a batch are one store transaction.
 
 mod apply;
+mod backoff;
 mod barrier;
 mod batch;
 mod calls;

@@ -1,6 +1,7 @@
 //! One worker: a member of the group, its own thread, one loop. Poll, decide, one transaction,
 //! verdicts, events.
 
+use crate::backoff::Backoff;
 use crate::barrier::Proven;
 use crate::batch::Batch;
 use crate::calls::Calls;
@@ -22,7 +23,6 @@ use postern_kafka::{
 use postern_runtime::telemetry::chain;
 use postern_store::{Advance, Batch as StoreBatch, Store};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -89,32 +89,6 @@ pub struct Worker {
     last_report: Instant,
     last_look: Instant,
     pub(crate) last_expiry: Instant,
-}
-
-/// Waits after failures: each twice as long as the one before, from the first to the longest, and
-/// up to half of it shorter, so that consumers that failed together don't come back together.
-#[derive(Default)]
-struct Backoff {
-    last: Option<(Instant, Duration)>,
-}
-
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(5);
-
-    /// A success in between doesn't count: reading the positions succeeds also where committing
-    /// never does. Only time without a failure does.
-    fn next(&mut self) -> Duration {
-        let wait = match self.last {
-            Some((at, wait)) if at.elapsed() < wait + Self::LONGEST => {
-                (wait * 2).min(Self::LONGEST)
-            }
-            _ => Self::FIRST,
-        };
-        self.last = Some((Instant::now(), wait));
-        let random = RandomState::new().build_hasher().finish() % 1000;
-        wait - wait / 2000 * u32::try_from(random).unwrap_or(0)
-    }
 }
 
 /// A commit whose end was not seen.
@@ -583,25 +557,5 @@ impl Worker {
             .with_label_values(&[phase])
             .observe(started.elapsed().as_secs_f64());
         done
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_grow_to_a_limit_and_differ() {
-        let mut waits = Vec::new();
-        let mut backoff = Backoff::default();
-        for _ in 0..10 {
-            waits.push(backoff.next());
-        }
-        let within = |wait: Duration, whole: Duration| wait > whole / 2 && wait <= whole;
-        assert!(within(waits[0], Backoff::FIRST), "{waits:?}");
-        assert!(within(waits[3], Backoff::FIRST * 8), "{waits:?}");
-        assert!(within(waits[9], Backoff::LONGEST), "{waits:?}");
-        let firsts: Vec<_> = (0..10).map(|_| Backoff::default().next()).collect();
-        assert!(firsts.iter().any(|wait| *wait != firsts[0]), "{firsts:?}");
     }
 }

@@ -126,7 +126,7 @@ async fn one_record_that_the_store_refuses(stack: &mut Stack) {
         (stack.consumer_metric(STORED).await >= before + 6.0).then_some(())
     })
     .await;
-    // The batch, and then the first record by itself.
+    // The batch, the same with its request ids looked up, and then the first record by itself.
     consume_with(stack, "store.refuses=3*return(refused)").await;
     let mut asked = tokio::task::JoinSet::new();
     for clickid in clickids {

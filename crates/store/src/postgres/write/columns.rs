@@ -108,8 +108,9 @@ DO UPDATE SET clicks = click_totals.clicks + excluded.clicks";
     }
 }
 
-/// New conversions, in the order of their ids, which is that of time: in half of the indexes one then follows the other.
-/// The arrays are taken apart in the list of columns, where no row is stored in between, as it is in `FROM`.
+/// New conversions, in the order of their ids, which is that of time: in half of the indexes one
+/// then follows the other. The arrays are taken apart in the list of columns, where no row is
+/// stored in between, as it is in `FROM`.
 #[derive(Default)]
 pub(super) struct Conversions<'a> {
     ids: Vec<Uuid>,

@@ -28,8 +28,8 @@ macro_rules! insert_log {
     };
 }
 
-/// New rows of decided postbacks, in the order of time, as conversions are. A known request id among them is an error: the decision
-/// leaves those out.
+/// New rows of decided postbacks, in the order of time, as conversions are. A known request id
+/// among them is an error, by which the consumer learns of it.
 #[derive(Default)]
 pub(super) struct Log<'a> {
     request_ids: Vec<Uuid>,

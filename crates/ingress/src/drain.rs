@@ -70,8 +70,8 @@ pub enum DrainError {
 }
 
 /// A postback whose verdict is awaited.
-struct Asked {
-    waiting: Waiting,
+struct Asked<'a> {
+    waiting: Waiting<'a>,
     wait: Wait,
 }
 
@@ -197,12 +197,12 @@ impl Drain {
     }
 
     /// Publishes the window's records of these topics and waits until Kafka has them.
-    async fn send(
-        &self,
+    async fn send<'a>(
+        &'a self,
         window: &mut Window,
         entries: &[Entry],
         topics: &[Topic],
-        asked: &mut Vec<Asked>,
+        asked: &mut Vec<Asked<'a>>,
     ) -> Result<(), DrainError> {
         let mut sending = Vec::new();
         for (index, spooled) in window.records.iter().enumerate() {
@@ -232,7 +232,7 @@ impl Drain {
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    fn publish(&self, spooled: &Spooled) -> Result<Sending, PublishError> {
+    fn publish(&self, spooled: &Spooled) -> Result<Sending<'_>, PublishError> {
         let key = spooled.key().as_bytes();
         let place = self
             .outlet
@@ -263,7 +263,11 @@ impl Drain {
         }
     }
 
-    async fn settle(&self, sending: Sending, asked: &mut Vec<Asked>) -> Result<(), PublishError> {
+    async fn settle<'a>(
+        &self,
+        sending: Sending<'a>,
+        asked: &mut Vec<Asked<'a>>,
+    ) -> Result<(), PublishError> {
         let delivery = tokio::time::timeout(self.longest, sending.delivery)
             .await
             .unwrap_or_else(|_| Err(PublishError::Undelivered("never told".to_owned())));
@@ -298,7 +302,7 @@ impl Drain {
     }
 
     /// Waits for the verdicts of what was sent, as far as verdicts come.
-    async fn hear(&self, asked: Vec<Asked>) {
+    async fn hear(&self, asked: Vec<Asked<'_>>) {
         let Some(answers) = &self.answers else {
             return;
         };
@@ -350,8 +354,8 @@ impl Window {
 }
 
 /// A record on its way to Kafka.
-struct Sending {
+struct Sending<'a> {
     place: Place,
     delivery: Delivery,
-    waiting: Option<Waiting>,
+    waiting: Option<Waiting<'a>>,
 }

@@ -80,8 +80,8 @@ pub(crate) struct Outlet {
 }
 
 /// A record that was handed to Kafka.
-pub(crate) struct Sent {
-    outlet: Outlet,
+pub(crate) struct Sent<'a> {
+    outlet: &'a Outlet,
     place: Place,
     delivery: Delivery,
     at: tokio::time::Instant,
@@ -110,7 +110,7 @@ impl Outlet {
     }
 
     /// Hands a record to Kafka; `None` where it can't be expected to acknowledge it.
-    pub(crate) fn send(&self, record: &Record<'_>) -> Option<Sent> {
+    pub(crate) fn send(&self, record: &Record<'_>) -> Option<Sent<'_>> {
         failpoint!("ingress.unpublished", |_| None);
         let place = self.place(record.topic, record.key)?;
         let drained = self.spool.as_ref().is_some_and(|spool| !spool.is_empty());
@@ -127,7 +127,7 @@ impl Outlet {
         });
         match published {
             Ok(delivery) => Some(Sent {
-                outlet: self.clone(),
+                outlet: self,
                 place,
                 delivery,
                 at,
@@ -166,8 +166,12 @@ impl Outlet {
         }
     }
 
-    /// Fsyncs a record in the spool.
-    pub(crate) async fn spool(&self, record: &Record<'_>) -> Result<(), NotKept> {
+    /// Fsyncs a record in the spool, before `deadline` where there is one.
+    async fn spool(
+        &self,
+        record: &Record<'_>,
+        deadline: Option<tokio::time::Instant>,
+    ) -> Result<(), NotKept> {
         let spool = self.spool.as_ref().ok_or(NotKept::NoSpool)?;
         let word = record.topic.word();
         let bytes = spooled::encode(record.topic, record.key, record.value, record.request_id);
@@ -178,7 +182,9 @@ impl Outlet {
                 .with_label_values(&[reason])
                 .inc()
         };
-        match tokio::time::timeout(DISK_PATIENCE, spool.append(bytes)).await {
+        let patience = tokio::time::Instant::now() + DISK_PATIENCE;
+        let until = deadline.map_or(patience, |deadline| patience.min(deadline));
+        match tokio::time::timeout_at(until, spool.append(bytes)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 failed(reason(&error));
@@ -198,14 +204,21 @@ impl Outlet {
         Ok(())
     }
 
-    /// Makes a record durable: in Kafka, else in the spool.
-    pub(crate) async fn keep(&self, record: &Record<'_>) -> Result<Kept, NotKept> {
+    /// Makes a record durable: in Kafka, else in the spool. Kafka has the outlet's patience, the
+    /// spool until `deadline`.
+    pub(crate) async fn keep(
+        &self,
+        record: &Record<'_>,
+        deadline: Option<tokio::time::Instant>,
+    ) -> Result<Kept, NotKept> {
         if let Some(sent) = self.send(record)
             && let Ok(placed) = sent.acknowledged().await
         {
             return Ok(Kept::Placed(placed));
         }
-        Box::pin(self.spool(record)).await.map(|()| Kept::Spooled)
+        Box::pin(self.spool(record, deadline))
+            .await
+            .map(|()| Kept::Spooled)
     }
 
     /// As [`Self::keep`], for records that can be done without: they leave half of the spool to
@@ -218,20 +231,20 @@ impl Outlet {
         }
         match &self.spool {
             Some(spool) if spool.status().is_half_full => Err(SpoolError::Full.into()),
-            _ => self.spool(record).await.map(|()| Kept::Spooled),
+            _ => self.spool(record, None).await.map(|()| Kept::Spooled),
         }
     }
 
     pub(crate) async fn keep_click(&self, click: &Click) -> Result<Kept, NotKept> {
         let value = click.encode();
-        self.keep(&Record {
+        let record = Record {
             topic: Topic::Clicks,
             key: click.clickid.as_str().as_bytes(),
             value: &value,
             request_id: None,
             headers: &[],
-        })
-        .await
+        };
+        self.keep(&record, None).await
     }
 
     /// Whether clicks wait in the spool that Kafka doesn't have yet.
@@ -242,7 +255,7 @@ impl Outlet {
     }
 }
 
-impl Sent {
+impl Sent<'_> {
     /// Waits until it is acknowledged, or can't be expected to be any more: then it may or may not
     /// stand on its topic.
     pub(crate) async fn acknowledged(self) -> Result<Placed, PublishError> {

@@ -50,13 +50,13 @@ impl Pending {
 
     /// Begins to wait. To be called before the postback is published: its verdict may be
     /// faster than the acknowledgement.
-    pub(crate) fn register(&self, request_id: RequestId) -> Waiting {
+    pub(crate) fn register(&self, request_id: RequestId) -> Waiting<'_> {
         let (sender, receiver) = oneshot::channel();
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         self.shard(request_id)
             .insert(request_id, Entry { number, sender });
         Waiting {
-            pending: self.clone(),
+            pending: self,
             request_id,
             number,
             receiver,
@@ -100,14 +100,14 @@ impl Pending {
 }
 
 /// A request's place in the register; leaves it when dropped.
-pub(crate) struct Waiting {
-    pending: Pending,
+pub(crate) struct Waiting<'a> {
+    pending: &'a Pending,
     request_id: RequestId,
     number: u64,
     receiver: oneshot::Receiver<Outcome>,
 }
 
-impl Waiting {
+impl Waiting<'_> {
     /// The verdict. Never ends before one comes: whoever waits sets the deadline. Can be dropped
     /// and called again.
     pub(crate) async fn outcome(&mut self) -> Outcome {
@@ -119,7 +119,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut shard = self.pending.shard(self.request_id);
         if shard.get(&self.request_id).map(|entry| entry.number) == Some(self.number) {

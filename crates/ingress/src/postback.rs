@@ -18,6 +18,7 @@ use postern_core::request::{BodyKind, Incoming, hint, understand};
 use postern_failpoint::failpoint;
 use postern_runtime::http::read_body;
 use postern_runtime::telemetry::chain;
+use std::pin::pin;
 use tokio::time::Instant;
 
 /// How much of a user agent is kept, in bytes.
@@ -114,7 +115,15 @@ impl Ingress {
             headers.push((HEADER_REPLY_TO, reply));
         }
         // Before it is published: the verdict may be faster than the acknowledgement.
-        let mut waiting = self.pending.register(postback.request_id);
+        let mut waiting = reply
+            .as_ref()
+            .map(|_| self.pending.register(postback.request_id));
+        let mut verdict = pin!(async {
+            match &mut waiting {
+                Some(waiting) => waiting.outcome().await,
+                None => std::future::pending().await,
+            }
+        });
         failpoint!("ingress.registered", |_| Answer::unavailable());
         let value = postback.encode();
         let record = Record {
@@ -127,9 +136,8 @@ impl Ingress {
         let kept = tokio::select! {
             // A verdict means that the postback was read back from Kafka and committed.
             biased;
-            outcome = waiting.outcome() => return self.decided(&outcome, postback, held),
-            kept = self.outlet.keep(&record) => kept,
-            () = tokio::time::sleep_until(deadline) => Err(NotKept::Slow),
+            outcome = &mut verdict => return self.decided(&outcome, postback, held),
+            kept = self.outlet.keep(&record, Some(deadline)) => kept,
         };
         let placed = match kept {
             Ok(Kept::Placed(placed)) => placed,
@@ -146,7 +154,7 @@ impl Ingress {
         let _wait = self.metrics.verdict_wait.start_timer();
         tokio::select! {
             biased;
-            outcome = waiting.outcome() => {
+            outcome = &mut verdict => {
                 wait.verdict();
                 self.decided(&outcome, postback, held)
             }

@@ -15,6 +15,7 @@ mod signals;
 
 use std::error::Error;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -147,7 +148,7 @@ impl Lifecycle {
         let registered = Registered::new(self, stage, name);
         let id = registered.id;
         let handle = tokio::spawn(async move {
-            let end = caught(future).await;
+            let end = caught(pin!(future)).await;
             registered.finish(end);
         });
         let mut state = self.state();

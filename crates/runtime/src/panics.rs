@@ -4,20 +4,22 @@
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
+use std::task::Poll;
 
 /// Runs the future and returns the panic's message as an error.
 ///
-/// Unwind safety is asserted: callers drop everything that the future held.
-pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, String> {
-    let mut future = pin!(future);
+/// Unwind safety is asserted: callers drop everything that the future held. It
+/// is taken where it stands: taken over, it would have room in the caller twice.
+pub(crate) fn caught<F: Future>(
+    mut future: Pin<&mut F>,
+) -> impl Future<Output = Result<F::Output, String>> {
     poll_fn(
         move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(poll) => poll.map(Ok),
-            Err(panic) => std::task::Poll::Ready(Err(message(&*panic))),
+            Err(panic) => Poll::Ready(Err(message(&*panic))),
         },
     )
-    .await
 }
 
 /// As [`caught`], for a function on a thread of its own.

@@ -4,6 +4,7 @@ use crate::body;
 use postern_tests::http::{self, Connection};
 use postern_tests::stack::unique;
 use postern_tests::{Stack, on_both, wait};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -11,6 +12,7 @@ on_both!(alone &[("HTTP__MAX_CONNECTIONS", "4")]; a_connection_too_many);
 on_both!(alone &[("HTTP__RATE_PER_ADDRESS", "5"), ("HTTP__ALWAYS_200", "true")]; an_address_over_its_rate);
 on_both!(alone &[("HTTP__MAX_BODY", "64KiB"), ("HTTP__MAX_QUEUED_BYTES", "64KiB")]; bodies_have_room);
 on_both!(alone &[("UNMATCHED__PER_ADDRESS", "3")]; who_makes_clicks_up_takes_nobodys_room);
+on_both!(alone &[]; idle_connections_cost_little);
 
 async fn get(connection: &mut Connection, target: &str) -> std::io::Result<http::Answer> {
     connection.request("GET", target, &[], None).await
@@ -116,4 +118,35 @@ async fn who_makes_clicks_up_takes_nobodys_room(stack: &mut Stack) {
         answer.status, 200,
         "now that its click is known: {answer:?}"
     );
+}
+
+/// Once it was answered and is quiet, a connection costs less than half of what hyper's buffers
+/// alone would take: those who come later use the buffers of those who wait.
+async fn idle_connections_cost_little(stack: &mut Stack) {
+    const RESIDENT: &str = "process_resident_memory_bytes";
+    const TARGET: &str = "/v1/postback/check?clickid=idle";
+    const EACH: usize = 50;
+    let mut open = Vec::new();
+    let mut before = 0.0;
+    for lot in 0..20 {
+        // What the first ones bring about isn't counted.
+        if lot == 4 {
+            before = stack.ingress.metric(RESIDENT).await.unwrap();
+        }
+        for _ in 0..EACH {
+            let mut connection = Connection::open(stack.ingress.http).await.unwrap();
+            let answer = get(&mut connection, TARGET).await.unwrap();
+            assert_eq!(answer.status, 200, "{answer:?}");
+            open.push(connection);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let after = stack.ingress.metric(RESIDENT).await.unwrap();
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+    let each = (after - before) / (16 * EACH) as f64 / 1024.0;
+    assert!(each < 8.0, "{each:.1} KiB for each connection");
+    for connection in &mut open {
+        let answer = get(connection, TARGET).await.unwrap();
+        assert_eq!(answer.status, 200, "it goes on");
+    }
 }

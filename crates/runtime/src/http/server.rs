@@ -1,10 +1,12 @@
 //! Accepting connections and serving each one until it or the server ends.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
@@ -229,8 +231,8 @@ impl<S: Handler> Server<S> {
             return;
         }
         let phase = Arc::new(Phase::default());
-        let socket = Socket::new(stream, Arc::clone(&self.rules), Arc::clone(&phase));
-        let service = service_fn(|request: Request<Incoming>| {
+        let mut socket = Socket::new(stream, Arc::clone(&self.rules), Arc::clone(&phase));
+        let handle = |request: Request<Incoming>| {
             let (answer, phase) = (&answer, &phase);
             // In a box of its own, or each idle connection keeps room for it.
             Box::pin(async move {
@@ -239,19 +241,50 @@ impl<S: Handler> Server<S> {
                 phase.end(!response.body().is_whole());
                 Ok::<_, Infallible>(response)
             })
-        });
-        let mut connection = pin!(self.http.serve_connection(TokioIo::new(socket), service));
-        // The connection comes first: once shut down, it alone is polled.
-        let result = tokio::select! {
-            biased;
-            result = connection.as_mut() => result,
-            () = shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
         };
-        if let Err(error) = result {
-            debug!(%peer, %error, "connection ended with an error");
+        // hyper, with its buffers of 16 KiB, is there only while the caller has
+        // something to say or to be told.
+        loop {
+            let rested = socket.rested();
+            tokio::select! {
+                biased;
+                awake = socket.wait() => if !awake {
+                    debug!(%peer, "connection was idle for too long");
+                    return;
+                },
+                () = shutdown.cancelled() => if rested {
+                    return;
+                },
+            }
+            let mut connection = self
+                .http
+                .serve_connection(TokioIo::new(socket), service_fn(&handle));
+            let quiet = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+                Poll::Ready(result) => Poll::Ready(Some(result)),
+                Poll::Pending if phase.rests() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            });
+            // The connection comes first: once shut down, it alone is polled.
+            let ended = tokio::select! {
+                biased;
+                ended = quiet => ended,
+                () = shutdown.cancelled() => {
+                    Pin::new(&mut connection).graceful_shutdown();
+                    Some((&mut connection).await)
+                }
+            };
+            match ended {
+                Some(Ok(())) => return,
+                Some(Err(error)) => {
+                    debug!(%peer, %error, "connection ended with an error");
+                    return;
+                }
+                None => {
+                    let parts = connection.into_parts();
+                    socket = parts.io.into_inner();
+                    socket.rest(&parts.read_buf);
+                }
+            }
         }
     }
 
@@ -262,7 +295,7 @@ impl<S: Handler> Server<S> {
             let refused = self.service.refuse(Refusal::UriTooLong { limit });
             return refused.map(Outgoing::from);
         }
-        match caught(self.service.handle(request, peer)).await {
+        match caught(pin!(self.service.handle(request, peer))).await {
             Ok(response) => response.map(Into::into),
             Err(panic) => {
                 error!(%peer, %panic, "request handler panicked");

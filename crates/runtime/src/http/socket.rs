@@ -3,6 +3,7 @@
 //! own empty error answers their JSON body, and lingers after an early refusal
 //! so that the caller can read it.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,11 +25,15 @@ use super::Refusal;
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 8 << 20;
 
+/// After so long without a word between requests, hyper's part of a connection
+/// is put away: long for callers in a burst, short for thousands that wait.
+const REST: Duration = Duration::from_millis(100);
+
 /// What a request line holds beside the URL, with some room for methods.
 const AROUND_URI: usize = 32;
 
-/// What the service tells the socket about the connection. Both run in the
-/// connection's task; the atomics are for `Send`, not for races.
+/// What the service, the socket and the server tell each other about the
+/// connection. All run in its task; the atomics are for `Send`, not for races.
 #[derive(Debug, Default)]
 pub(super) struct Phase {
     /// Even between requests, odd while one is handled.
@@ -37,6 +42,10 @@ pub(super) struct Phase {
     body: AtomicBool,
     /// The latest answer is made while it is sent: what is written is not hyper's own.
     made: AtomicBool,
+    /// The caller has said nothing for a while, between requests.
+    quiet: AtomicBool,
+    /// The system did not take all of what was written last.
+    unsent: AtomicBool,
 }
 
 impl Phase {
@@ -49,6 +58,11 @@ impl Phase {
     pub(super) fn end(&self, made: bool) {
         self.made.store(made, Ordering::Relaxed);
         self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Nothing is under way in either direction.
+    pub(super) fn rests(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed) && !self.unsent.load(Ordering::Relaxed)
     }
 }
 
@@ -80,7 +94,11 @@ pub(super) struct Socket {
     line: (usize, bool),
     /// What the timer stands for: the turn, and whether a head had begun.
     armed: Option<(u64, bool)>,
+    /// When that time is used up.
+    until: Instant,
     timer: Pin<Box<Sleep>>,
+    /// Read by hyper before it was put away, and not yet understood.
+    early: Bytes,
     /// Runs while the caller takes nothing of what is written.
     stalled: Option<Pin<Box<Sleep>>>,
     /// An answer of ours on its way out, in place of hyper's.
@@ -92,7 +110,7 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn new(stream: TcpStream, rules: Arc<Rules>, phase: Arc<Phase>) -> Self {
-        let timer = Box::pin(tokio::time::sleep(rules.idle_timeout));
+        let until = Instant::now() + rules.idle_timeout;
         Self {
             stream,
             rules,
@@ -100,7 +118,9 @@ impl Socket {
             head: None,
             line: (0, false),
             armed: Some((0, false)),
-            timer,
+            until,
+            timer: Box::pin(tokio::time::sleep_until(until)),
+            early: Bytes::new(),
             stalled: None,
             out: Bytes::new(),
             refused: false,
@@ -109,11 +129,40 @@ impl Socket {
         }
     }
 
+    /// Whether a request was answered before.
+    pub(super) fn rested(&self) -> bool {
+        self.turn() > 0
+    }
+
+    /// hyper was put away, with bytes that it had read.
+    pub(super) fn rest(&mut self, early: &[u8]) {
+        // Copied: also where it is empty, what hyper gives would keep its buffer.
+        self.early = Bytes::copy_from_slice(early);
+    }
+
+    /// Waits until there is something to read, which may be the end. False once
+    /// the caller has used up its time.
+    pub(super) async fn wait(&mut self) -> bool {
+        poll_fn(|cx| {
+            // Looked at: a new socket is said to be readable though nothing is there.
+            let mut byte = [0];
+            let mut byte = ReadBuf::new(&mut byte);
+            if !self.early.is_empty() || self.stream.poll_peek(cx, &mut byte).is_ready() {
+                return Poll::Ready(true);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            (self.rules.on_timeout)();
+            Poll::Ready(false)
+        })
+        .await
+    }
+
     fn turn(&self) -> u64 {
         self.phase.turn.load(Ordering::Relaxed)
     }
 
     fn received(&mut self, bytes: &[u8]) {
+        self.phase.quiet.store(false, Ordering::Relaxed);
         let turn = self.turn();
         if turn % 2 == 1 {
             return;
@@ -144,9 +193,18 @@ impl Socket {
             } else {
                 self.rules.idle_timeout
             };
-            self.timer.as_mut().reset(Instant::now() + timeout);
+            let now = Instant::now();
+            self.until = now + timeout;
+            let rest = if in_head { timeout } else { REST };
+            self.timer.as_mut().reset(self.until.min(now + rest));
         }
-        self.timer.as_mut().poll(cx)
+        ready!(self.timer.as_mut().poll(cx));
+        if self.timer.deadline() < self.until {
+            self.phase.quiet.store(true, Ordering::Relaxed);
+            self.timer.as_mut().reset(self.until);
+            return self.timer.as_mut().poll(cx);
+        }
+        Poll::Ready(())
     }
 
     /// Writes, and gives up on a caller that takes nothing for too long: hyper
@@ -155,9 +213,11 @@ impl Socket {
         match Pin::new(&mut self.stream).poll_write(cx, bytes) {
             Poll::Ready(result) => {
                 self.stalled = None;
+                self.phase.unsent.store(false, Ordering::Relaxed);
                 Poll::Ready(result)
             }
             Poll::Pending => {
+                self.phase.unsent.store(true, Ordering::Relaxed);
                 let timeout = self.rules.idle_timeout;
                 let stalled = self
                     .stalled
@@ -222,6 +282,14 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.early.is_empty() {
+            let early = this
+                .early
+                .split_to(this.early.len().min(buffer.remaining()));
+            buffer.put_slice(&early);
+            this.received(&early);
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buffer) {
             Poll::Ready(result) => {

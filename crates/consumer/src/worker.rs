@@ -37,7 +37,7 @@ pub(crate) const RECALLED: usize = 20_000;
 const MOST_EVENTS: usize = 20_000;
 /// How far apart batches begin at least. What arrives meanwhile shares the costs of a batch, which
 /// are those of a dozen postbacks.
-const PACE: Duration = Duration::from_millis(2);
+const PACE: Duration = Duration::from_millis(1);
 /// How often the group is told positions, and lag is measured.
 const REPORT: Duration = Duration::from_secs(1);
 /// How often is looked whether records pass by unread. Longer than what is fetched of one partition

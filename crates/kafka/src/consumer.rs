@@ -159,16 +159,19 @@ impl Group {
         } else {
             connection.fetch_wait()
         };
-        if !config
-            .config_map()
-            .contains_key("queued.max.messages.kbytes")
-        {
-            config.set("queued.max.messages.kbytes", "16384");
-        }
-        if !config.config_map().contains_key("fetch.queue.backoff.ms") {
-            // All partitions share one queue. While it is full none is fetched, also not the one
-            // that a barrier is awaited from, and the default is to look again after a second.
-            config.set("fetch.queue.backoff.ms", "10");
+        // All partitions share one queue, clicks and postbacks alike: how much is in it, and comes
+        // with one fetch, is how long a postback waits behind clicks that pile up.
+        let defaults = [
+            ("queued.max.messages.kbytes", "2048"),
+            ("fetch.message.max.bytes", "65536"),
+            // While the queue is full nothing is fetched, also not what a barrier is awaited from,
+            // and librdkafka would look again after a second.
+            ("fetch.queue.backoff.ms", "10"),
+        ];
+        for (name, value) in defaults {
+            if !config.config_map().contains_key(name) {
+                config.set(name, value);
+            }
         }
         config
             .set("group.id", &options.group)

@@ -161,16 +161,23 @@ impl Group {
         };
         // All partitions share one queue, clicks and postbacks alike: how much is in it, and comes
         // with one fetch, is how long a postback waits behind clicks that pile up.
-        let defaults = [
-            ("queued.max.messages.kbytes", "2048"),
-            ("fetch.message.max.bytes", "65536"),
+        // Names with their other ones: of two that mean the same either might count.
+        let defaults: [(&[&str], &str); 3] = [
+            (&["queued.max.messages.kbytes"], "2048"),
+            (
+                &["fetch.message.max.bytes", "max.partition.fetch.bytes"],
+                "65536",
+            ),
             // While the queue is full nothing is fetched, also not what a barrier is awaited from,
             // and librdkafka would look again after a second.
-            ("fetch.queue.backoff.ms", "10"),
+            (&["fetch.queue.backoff.ms"], "10"),
         ];
-        for (name, value) in defaults {
-            if !config.config_map().contains_key(name) {
-                config.set(name, value);
+        for (names, value) in defaults {
+            if !names
+                .iter()
+                .any(|name| config.config_map().contains_key(*name))
+            {
+                config.set(names[0], value);
             }
         }
         config

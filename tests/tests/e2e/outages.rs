@@ -6,6 +6,7 @@ use postern_tests::checker::Installation;
 use postern_tests::process::{FAILPOINTS, settings};
 use postern_tests::stack::unique;
 use postern_tests::{Kind, Postern, Stack, http, on_both, real, run, wait};
+use std::time::Duration;
 
 on_both!(shared: a_consumer_without_its_store, ready_means_ready);
 
@@ -266,6 +267,39 @@ fn the_consumer_goes_and_comes() {
         let status = stack.outcome(&id).await;
         assert_eq!(status["outcome"], "converted", "{status}");
         assert_eq!(status["answer"]["revenue"].to_string(), "3");
+    });
+}
+
+/// PostgreSQL, or what stands before it, ends connections that nobody uses: the next batch takes
+/// another one, and isn't dropped.
+#[test]
+fn connections_end_while_nobody_uses_them() {
+    if real::missing(true).is_some() {
+        return;
+    }
+    run::alone(Kind::Real, &settings(&[]), async |stack: &mut Stack| {
+        let world = stack.world.clone().unwrap();
+        let dropped = r#"postern_batches_dropped_total{cause="store"}"#;
+        let before = stack.consumer_metric(dropped).await;
+        for round in 0..3 {
+            let clickid = stack.new_click().await;
+            let target = format!("clickid={clickid}&revenue={round}");
+            let answer = stack.postback(&target).await;
+            stack.becomes(&answer.request_id(), "converted").await;
+            let ended = world.query(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND application_name = 'postern' AND state = 'idle'",
+            );
+            assert!(ended.trim().parse::<u32>().unwrap() > 0, "{ended}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        let clickid = stack.new_click().await;
+        let answer = stack.postback(&format!("clickid={clickid}")).await;
+        stack.becomes(&answer.request_id(), "converted").await;
+        assert!(
+            stack.consumer_metric(dropped).await <= before,
+            "a batch went to a connection that had ended"
+        );
     });
 }
 

@@ -136,6 +136,9 @@ impl Socket {
 
     /// hyper was put away, with bytes that it had read.
     pub(super) fn rest(&mut self, early: &[u8]) {
+        // A line's end behind a body begins no head.
+        let begins = early.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+        let early = begins.map_or(&[][..], |begins| &early[begins..]);
         // Copied: also where it is empty, what hyper gives would keep its buffer.
         self.early = Bytes::copy_from_slice(early);
     }
@@ -342,6 +345,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.phase.quiet.store(false, Ordering::Relaxed);
         ready!(this.poll_out(cx))?;
         if !this.half_closed {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;

@@ -301,6 +301,7 @@ async fn a_slow_head_and_an_idle_connection_are_closed() {
 async fn a_connection_that_rested_goes_on_where_it_was() {
     let server = server(HttpLimits {
         idle_timeout: Duration::from_secs(1),
+        header_timeout: Duration::from_millis(500),
         ..HttpLimits::default()
     })
     .await;
@@ -319,6 +320,11 @@ async fn a_connection_that_rested_goes_on_where_it_was() {
         assert_eq!(client.answer().await.unwrap().body["path"], "/b");
         assert_eq!(client.answer().await.unwrap().body["path"], "/c");
     }
+    // A line's end too many begins no head.
+    client
+        .send("POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx\r\n")
+        .await;
+    assert_eq!(client.answer().await.unwrap().body["body"], "x");
     // The rest is part of the time that a connection may be idle, and ends with it.
     let began = std::time::Instant::now();
     assert!(client.closed().await);
@@ -346,7 +352,10 @@ async fn a_connection_that_rested_goes_on_where_it_was() {
 async fn an_answer_that_is_not_taken_yet_is_not_cut_off_by_a_rest() {
     let server = server(HttpLimits::default()).await;
     let mut client = server.connect().await;
-    client.send(get("/big")).await;
+    // A body that the handler leaves alone: hyper may listen for the next head before all is sent.
+    client
+        .send("POST /big HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx")
+        .await;
     tokio::time::sleep(Duration::from_millis(400)).await;
     let answer = client.answer().await.unwrap();
     assert_eq!(answer.status, 200);

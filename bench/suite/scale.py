@@ -156,7 +156,7 @@ def clicks(programs, quick):
         # The same again, while 500 postbacks of clicks that were there before come in each second.
         stage.publish(url, count, 3_000_000)
         stage.consumers(1)
-        answered = stage.load(url, rate=500, seconds=20, warmup=0, connections=32)
+        answered = stage.load(url, rate=500, seconds=20, warmup=0, connections=512)
         stop()
         return {"drains": drained, "bytes_per_click": grown, "beside": answered}
 

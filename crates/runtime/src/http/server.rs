@@ -245,14 +245,14 @@ impl<S: Handler> Server<S> {
         // hyper, with its buffers of 16 KiB, is there only while the caller has
         // something to say or to be told.
         loop {
-            let rested = socket.rested();
+            let answered = socket.answered();
             tokio::select! {
                 biased;
                 awake = socket.wait() => if !awake {
                     debug!(%peer, "connection was idle for too long");
                     return;
                 },
-                () = shutdown.cancelled() => if rested {
+                () = shutdown.cancelled() => if answered {
                     return;
                 },
             }

@@ -130,7 +130,7 @@ impl Socket {
     }
 
     /// Whether a request was answered before.
-    pub(super) fn rested(&self) -> bool {
+    pub(super) fn answered(&self) -> bool {
         self.turn() > 0
     }
 

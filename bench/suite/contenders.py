@@ -14,6 +14,8 @@ CLICKS = 2_000_000
 # Through the ingress of an embedded Postern, which has no other way in.
 CLICKS_EMBEDDED = 400_000
 PHP_WORKERS = 8
+# Of each topic: Postern's default.
+PARTITIONS = 4
 
 
 class Programs:
@@ -206,7 +208,7 @@ def wait_for(site, address, process):
 def topic(site):
     site.kafka()
     run(ROOT / "deploy/kafka/kafka.sh", "tool", "--dir", site.dir / "kafka", "topics", "--create", "--topic",
-        "postern.bench", "--partitions", "12", "--replication-factor", "1")
+        "postern.bench", "--partitions", PARTITIONS, "--replication-factor", "1")
 
 
 def settle(site, total, seconds=300):

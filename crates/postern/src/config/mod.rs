@@ -332,7 +332,7 @@ fn kafka(raw: &raw::Raw, role: Role) -> anyhow::Result<Kafka> {
         plan: TopicPlan {
             partitions: counted(
                 raw.kafka.partitions,
-                if standalone { 1 } else { 12 },
+                if standalone { 1 } else { 4 },
                 "kafka.partitions",
             )?,
             verdict_partitions: counted(

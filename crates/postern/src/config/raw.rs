@@ -144,7 +144,7 @@ section!(Kafka {
     create_topics: bool = false,
     /// Partitions of clicks, postbacks and conversions. Can't be changed once the store has been
     /// used.
-    partitions: Option<u16> = None => "`12` (standalone `1`)",
+    partitions: Option<u16> = None => "`4` (standalone `1`)",
     /// Partitions of verdicts.
     verdict_partitions: Option<u16> = None => "`12` (standalone `1`)",
     /// How long clicks stay on their topic: attribution window and replay horizon.

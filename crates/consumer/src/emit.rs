@@ -187,7 +187,7 @@ impl EventsInFlight {
         for (partition, events) in &mut self.0 {
             while let Some((sequence, delivery)) = events.front_mut() {
                 let told = match delivery {
-                    Ok(delivery) => delivery.told(),
+                    Ok(delivery) => delivery.told().map(|(told, _)| told),
                     Err(error) => Some(Err(error.clone())),
                 };
                 let Some(told) = told else {
@@ -259,18 +259,16 @@ mod tests {
     fn nothing_counts_as_published_before_all_before_it_are_acknowledged() {
         let mut events = EventsInFlight::default();
         let [first, second, third, fourth] = [1, 2, 3, 4].map(|sequence| {
-            let (sender, delivery) = Delivery::channel();
+            let (settle, delivery) = Delivery::channel();
             events.push(7, sequence, Ok(delivery));
-            sender
+            settle
         });
-        second.send(Ok(PLACED)).unwrap();
+        second.settle(Ok(PLACED));
         assert!(events.settle().reached.is_empty());
-        first.send(Ok(PLACED)).unwrap();
+        first.settle(Ok(PLACED));
         assert_eq!(events.settle().reached, BTreeMap::from([(7, 2)]));
-        third
-            .send(Err(PublishError::Undelivered(String::new())))
-            .unwrap();
-        fourth.send(Ok(PLACED)).unwrap();
+        third.settle(Err(PublishError::Undelivered(String::new())));
+        fourth.settle(Ok(PLACED));
         let settled = events.settle();
         assert!(settled.reached.is_empty() && settled.failed.contains(&7));
         assert_eq!(events.len(), 0);

@@ -119,8 +119,18 @@ impl Breaker {
         }
     }
 
-    /// Whether to wait for a verdict of this partition: `None` is no.
-    pub(crate) fn admit(&self, number: i32) -> Option<Wait> {
+    /// Whether everybody waits for the verdicts of this partition.
+    pub(crate) fn is_closed(&self, number: i32) -> bool {
+        let mut partitions = self.lock();
+        let partition = partitions
+            .entry(number)
+            .or_insert_with(|| Partition::new(Instant::now()));
+        !partition.is_open()
+    }
+
+    /// Whether to wait for a verdict of this partition, whose postback was acknowledged at
+    /// `since`: `None` is no.
+    pub(crate) fn admit(&self, number: i32, since: Instant) -> Option<Wait> {
         let mut partitions = self.lock();
         let partition = partitions
             .entry(number)
@@ -132,9 +142,15 @@ impl Breaker {
         Some(Wait {
             breaker: self.clone(),
             partition: number,
-            since: Instant::now(),
+            since,
             probe,
         })
+    }
+
+    /// A verdict came, of a postback that was acknowledged at `since`.
+    pub(crate) fn verdict(&self, number: i32, since: Instant) {
+        let took = since.elapsed();
+        self.update(number, |partition| partition.hear(took));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<i32, Partition>> {
@@ -179,9 +195,7 @@ pub(crate) struct Wait {
 impl Wait {
     /// A verdict came.
     pub(crate) fn verdict(self) {
-        let took = self.since.elapsed();
-        self.breaker
-            .update(self.partition, |partition| partition.hear(took));
+        self.breaker.verdict(self.partition, self.since);
     }
 
     /// None came in time. Counts only where no other verdict came meanwhile: one slow record
@@ -217,27 +231,34 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn opens_after_misses_in_a_row_lets_one_probe_pass_and_closes_on_its_verdict() {
         let breaker = breaker();
-        let waits: Vec<_> = (0..OPEN_AFTER).map(|_| breaker.admit(3).unwrap()).collect();
+        let waits: Vec<_> = (0..OPEN_AFTER)
+            .map(|_| breaker.admit(3, Instant::now()).unwrap())
+            .collect();
         tokio::time::advance(Duration::from_secs(2)).await;
         waits.into_iter().for_each(Wait::missed);
         assert_eq!(breaker.open.get(), 1);
-        let probe = breaker.admit(3).unwrap();
-        assert!(breaker.admit(3).is_none());
+        let probe = breaker.admit(3, Instant::now()).unwrap();
+        assert!(breaker.admit(3, Instant::now()).is_none());
         assert!(
-            breaker.admit(4).is_some(),
+            breaker.admit(4, Instant::now()).is_some(),
             "other partitions are not concerned"
         );
         drop(probe);
-        let probe = breaker.admit(3).unwrap();
+        let probe = breaker.admit(3, Instant::now()).unwrap();
         probe.verdict();
         assert_eq!(breaker.open.get(), 0);
-        assert!(breaker.admit(3).is_some() && breaker.admit(3).is_some());
+        assert!(
+            breaker.admit(3, Instant::now()).is_some()
+                && breaker.admit(3, Instant::now()).is_some()
+        );
     }
 
     /// Several callers at a time, for a while, whose verdicts take so long.
     async fn verdicts(breaker: &Breaker, took: Duration, rounds: u32) {
         for _ in 0..rounds {
-            let waits: Vec<_> = (0..ENOUGH).filter_map(|_| breaker.admit(0)).collect();
+            let waits: Vec<_> = (0..ENOUGH)
+                .filter_map(|_| breaker.admit(0, Instant::now()))
+                .collect();
             tokio::time::advance(took).await;
             waits.into_iter().for_each(Wait::verdict);
         }
@@ -252,12 +273,12 @@ mod tests {
         verdicts(&breaker, Duration::from_millis(8), 40).await;
         verdicts(&breaker, Duration::from_millis(300), 4).await;
         assert_eq!(breaker.open.get(), 1);
-        let probe = breaker.admit(0).unwrap();
-        assert!(breaker.admit(0).is_none());
+        let probe = breaker.admit(0, Instant::now()).unwrap();
+        assert!(breaker.admit(0, Instant::now()).is_none());
         tokio::time::advance(Duration::from_millis(300)).await;
         probe.verdict();
         assert_eq!(breaker.open.get(), 1, "still late");
-        let probe = breaker.admit(0).unwrap();
+        let probe = breaker.admit(0, Instant::now()).unwrap();
         tokio::time::advance(Duration::from_millis(20)).await;
         probe.verdict();
         assert_eq!(breaker.open.get(), 0);
@@ -274,9 +295,9 @@ mod tests {
     async fn verdicts_in_between_keep_it_closed() {
         let breaker = breaker();
         for _ in 0..3 * OPEN_AFTER {
-            let slow = breaker.admit(0).unwrap();
+            let slow = breaker.admit(0, Instant::now()).unwrap();
             tokio::time::advance(Duration::from_secs(1)).await;
-            breaker.admit(0).unwrap().verdict();
+            breaker.admit(0, Instant::now()).unwrap().verdict();
             slow.missed();
         }
         assert_eq!(breaker.open.get(), 0);

@@ -275,7 +275,7 @@ impl Drain {
             Ok(placed) => {
                 self.outlet.breaker.acknowledged(sending.place);
                 if let (Some(waiting), Some(answers)) = (sending.waiting, &self.answers)
-                    && let Some(wait) = answers.breaker.admit(placed.partition)
+                    && let Some(wait) = answers.breaker.admit(placed.partition, Instant::now())
                 {
                     asked.push(Asked { waiting, wait });
                 }

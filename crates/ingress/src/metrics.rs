@@ -75,7 +75,7 @@ impl IngressMetrics {
             answer_seconds: answer_seconds(metrics)?,
             verdict_wait: metrics.histogram(
                 "verdict_wait_seconds",
-                "Time from Kafka's acknowledgement of a postback to its verdict, or to the end of the wait for it.",
+                "Time from Kafka's acknowledgement of a postback to its verdict, or to the end of the wait for it; without callers who left.",
                 LATENCY,
             )?,
             limits: metrics.gauges(

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Longest wait for a disk: whoever waits holds a place that others want.
 pub(crate) const DISK_PATIENCE: Duration = Duration::from_secs(3);
@@ -84,7 +85,20 @@ pub(crate) struct Sent<'a> {
     outlet: &'a Outlet,
     place: Place,
     delivery: Delivery,
-    at: tokio::time::Instant,
+    at: Instant,
+    /// When Kafka had it.
+    acknowledged: Option<Instant>,
+    /// Nobody has been told yet what became of it.
+    open: bool,
+}
+
+/// What a postback waits for while it waits for Kafka.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing.
+    Nothing,
+    /// Its verdict, which comes after the acknowledgement: nobody is woken for that alone.
+    Verdict,
 }
 
 impl Outlet {
@@ -117,7 +131,7 @@ impl Outlet {
         if !self.breaker.admits(place, drained) {
             return None;
         }
-        let at = tokio::time::Instant::now();
+        let at = Instant::now();
         let published = self.producer.publish(&Message {
             topic: record.topic.name(),
             key: record.key,
@@ -131,6 +145,8 @@ impl Outlet {
                 place,
                 delivery,
                 at,
+                acknowledged: None,
+                open: true,
             }),
             Err(error) => {
                 self.failed(place, &error);
@@ -167,11 +183,7 @@ impl Outlet {
     }
 
     /// Fsyncs a record in the spool, before `deadline` where there is one.
-    async fn spool(
-        &self,
-        record: &Record<'_>,
-        deadline: Option<tokio::time::Instant>,
-    ) -> Result<(), NotKept> {
+    async fn spool(&self, record: &Record<'_>, deadline: Option<Instant>) -> Result<(), NotKept> {
         let spool = self.spool.as_ref().ok_or(NotKept::NoSpool)?;
         let word = record.topic.word();
         let bytes = spooled::encode(record.topic, record.key, record.value, record.request_id);
@@ -182,7 +194,7 @@ impl Outlet {
                 .with_label_values(&[reason])
                 .inc()
         };
-        let patience = tokio::time::Instant::now() + DISK_PATIENCE;
+        let patience = Instant::now() + DISK_PATIENCE;
         let until = deadline.map_or(patience, |deadline| patience.min(deadline));
         match tokio::time::timeout_at(until, spool.append(bytes)).await {
             Ok(Ok(())) => {}
@@ -209,10 +221,23 @@ impl Outlet {
     pub(crate) async fn keep(
         &self,
         record: &Record<'_>,
-        deadline: Option<tokio::time::Instant>,
+        deadline: Option<Instant>,
     ) -> Result<Kept, NotKept> {
-        if let Some(sent) = self.send(record)
-            && let Ok(placed) = sent.acknowledged().await
+        let mut sent = self.send(record);
+        self.kept(&mut sent, Next::Nothing, record, deadline).await
+    }
+
+    /// The same of a record that was handed to Kafka, or not. With [`Next::Verdict`] it may tell of an
+    /// acknowledgement only when its patience ends.
+    pub(crate) async fn kept(
+        &self,
+        sent: &mut Option<Sent<'_>>,
+        next: Next,
+        record: &Record<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<Kept, NotKept> {
+        if let Some(sent) = sent
+            && let Ok(placed) = sent.acknowledged(next).await
         {
             return Ok(Kept::Placed(placed));
         }
@@ -224,8 +249,8 @@ impl Outlet {
     /// As [`Self::keep`], for records that can be done without: they leave half of the spool to
     /// those that can't.
     pub(crate) async fn keep_if_room(&self, record: &Record<'_>) -> Result<Kept, NotKept> {
-        if let Some(sent) = self.send(record)
-            && let Ok(placed) = sent.acknowledged().await
+        if let Some(mut sent) = self.send(record)
+            && let Ok(placed) = sent.acknowledged(Next::Nothing).await
         {
             return Ok(Kept::Placed(placed));
         }
@@ -256,32 +281,66 @@ impl Outlet {
 }
 
 impl Sent<'_> {
+    pub(crate) fn partition(&self) -> i32 {
+        self.place.1
+    }
+
+    /// Whether nothing speaks against its acknowledgement.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.outlet.breaker.trusts(self.place)
+    }
+
+    /// When it was acknowledged, as far as that was asked for.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        self.acknowledged
+    }
+
     /// Waits until it is acknowledged, or can't be expected to be any more: then it may or may not
     /// stand on its topic.
-    pub(crate) async fn acknowledged(self) -> Result<Placed, PublishError> {
-        let Self {
-            outlet,
-            place,
-            delivery,
-            at,
-        } = self;
-        let outcome = tokio::time::timeout_at(at + outlet.patience, delivery)
-            .await
-            .unwrap_or_else(|_| Err(PublishError::Undelivered("not in time".to_owned())));
+    pub(crate) async fn acknowledged(&mut self, next: Next) -> Result<Placed, PublishError> {
         failpoint!("ingress.unacknowledged", |why: &str| {
             Err(PublishError::Undelivered(why.to_owned()))
         });
-        match &outcome {
-            Ok(_) => {
-                outlet.breaker.acknowledged(place);
-                if place.0 == Topic::Postbacks {
-                    let seconds = at.elapsed().as_secs_f64();
-                    outlet.metrics.publish_seconds.observe(seconds);
-                }
-            }
-            Err(error) => outlet.failed(place, error),
+        let until = self.at + self.outlet.patience;
+        if next == Next::Verdict {
+            // Ends early only where it failed.
+            let _ = tokio::time::timeout_at(until, self.delivery.failed()).await;
+        } else {
+            let _ = tokio::time::timeout_at(until, self.delivery.settled()).await;
+        }
+        let told = self.told();
+        self.open = false;
+        let outcome =
+            told.unwrap_or_else(|| Err(PublishError::Undelivered("not in time".to_owned())));
+        if let Err(error) = &outcome {
+            self.outlet.failed(self.place, error);
         }
         outcome
+    }
+
+    /// What Kafka said by now.
+    pub(crate) fn told(&mut self) -> Option<Result<Placed, PublishError>> {
+        let (outcome, at) = self.delivery.told()?;
+        self.open = false;
+        if outcome.is_ok() {
+            let at = Instant::from_std(at);
+            self.acknowledged = Some(at);
+            self.outlet.breaker.acknowledged(self.place);
+            if self.place.0 == Topic::Postbacks {
+                let seconds = at.saturating_duration_since(self.at).as_secs_f64();
+                self.outlet.metrics.publish_seconds.observe(seconds);
+            }
+        }
+        Some(outcome)
+    }
+}
+
+impl Drop for Sent<'_> {
+    /// A caller who leaves doesn't take along what Kafka had said until then.
+    fn drop(&mut self) {
+        if self.open {
+            let _ = self.told();
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A postback: understood, published, answered.
 
 use crate::config::AnswerMode;
-use crate::outlet::{Kept, NotKept, Record};
+use crate::outlet::{Kept, Next, NotKept, Record, Sent};
 use crate::routes::{Answer, Call, Ingress, MAX_URI};
 use crate::spooled::Topic;
 use bytes::Bytes;
@@ -133,11 +133,33 @@ impl Ingress {
             request_id: Some(&request_id),
             headers: &headers,
         };
+        let mut sent = self.outlet.send(&record);
+        failpoint!("ingress.sent", |_| Answer::unavailable());
+        let next = match &sent {
+            Some(sent)
+                if reply.is_some()
+                    && sent.is_trusted()
+                    && self.breaker.is_closed(sent.partition()) =>
+            {
+                Next::Verdict
+            }
+            _ => Next::Nothing,
+        };
         let kept = tokio::select! {
             // A verdict means that the postback was read back from Kafka and committed.
             biased;
-            outcome = &mut verdict => return self.decided(&outcome, postback, held),
-            kept = self.outlet.keep(&record, Some(deadline)) => kept,
+            outcome = &mut verdict => {
+                failpoint!("ingress.published", |_| Answer::unavailable());
+                if let Some(sent) = &mut sent
+                    && let Some(Ok(placed)) = sent.told()
+                    && let Some(since) = sent.since()
+                {
+                    self.breaker.verdict(placed.partition, since);
+                    self.metrics.verdict_wait.observe(since.elapsed().as_secs_f64());
+                }
+                return self.decided(&outcome, postback, held);
+            }
+            kept = self.outlet.kept(&mut sent, next, &record, Some(deadline)) => kept,
         };
         let placed = match kept {
             Ok(Kept::Placed(placed)) => placed,
@@ -148,11 +170,21 @@ impl Ingress {
         if self.config.answer_mode == AnswerMode::Accepted {
             return queued(postback);
         }
-        let Some(wait) = self.breaker.admit(placed.partition) else {
+        let since = sent.as_ref().and_then(Sent::since);
+        let since = since.unwrap_or_else(Instant::now);
+        let waited = || {
+            let seconds = since.elapsed().as_secs_f64();
+            self.metrics.verdict_wait.observe(seconds);
+        };
+        // Who has waited for a while already is no probe.
+        if next == Next::Verdict && !self.breaker.is_closed(placed.partition) {
+            waited();
+            return queued(postback);
+        }
+        let Some(wait) = self.breaker.admit(placed.partition, since) else {
             return queued(postback);
         };
-        let _wait = self.metrics.verdict_wait.start_timer();
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             outcome = &mut verdict => {
                 wait.verdict();
@@ -162,7 +194,9 @@ impl Ingress {
                 wait.missed();
                 queued(postback)
             }
-        }
+        };
+        waited();
+        answer
     }
 
     /// The answer that a verdict makes. Where clicks of callers were `held` in the spool, nobody can

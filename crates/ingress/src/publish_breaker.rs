@@ -106,6 +106,12 @@ impl PublishBreaker {
         }
     }
 
+    /// Nothing was missed there, nor anywhere, since the last acknowledgement.
+    pub(crate) fn trusts(&self, place: Place) -> bool {
+        let states = self.lock();
+        states.all.missed == 0 && !states.places.contains_key(&place)
+    }
+
     /// Kafka acknowledged something at that time, of whatever partition.
     pub(crate) fn heard(&self, at: Instant) {
         let mut states = self.lock();
@@ -182,11 +188,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn opens_by_partition_is_tried_and_closes_with_an_acknowledgement() {
         let breaker = breaker();
+        assert!(breaker.trusts(HERE));
         for _ in 1..OPEN_AFTER {
             breaker.missed(HERE);
         }
-        assert!(breaker.admits(HERE, true));
+        assert!(breaker.admits(HERE, true) && !breaker.trusts(HERE));
         breaker.acknowledged(HERE);
+        assert!(breaker.trusts(HERE));
         for _ in 0..OPEN_AFTER {
             assert!(breaker.admits(HERE, true));
             breaker.missed(HERE);

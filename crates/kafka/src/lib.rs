@@ -20,7 +20,7 @@ mod topics;
 pub use client::{ClientOptions, Connection, Options};
 pub use consumer::{Event, Group, GroupOptions, Lag, Position};
 pub use error::{KafkaError, PublishError};
-pub use producer::{Delivery, Message, Placed, Producer, ProducerOptions};
+pub use producer::{Delivery, Message, Placed, Producer, ProducerOptions, Settle};
 pub use range::Range;
 pub use record::Record;
 pub use silence::Silence;

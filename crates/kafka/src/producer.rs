@@ -1,11 +1,13 @@
 //! The producer: idempotent, acknowledged by all in-sync replicas, with a bounded queue.
 
+mod delivery;
 mod progress;
 mod tend;
 
 use crate::client::{Connection, millis, refused};
 use crate::error::{KafkaError, PublishError};
 use crate::statistics::Observed;
+pub use delivery::{Delivery, Settle};
 use postern_failpoint::failpoint;
 use progress::Progress;
 use rdkafka::Statistics;
@@ -17,12 +19,8 @@ use rdkafka::producer::{
     BaseRecord, DeliveryResult, NoCustomPartitioner, Producer as _, ProducerContext,
     ThreadedProducer,
 };
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 
 /// What sets one producer apart from another.
 #[derive(Clone, Debug)]
@@ -90,43 +88,6 @@ pub struct Placed {
 
 type Outcome = Result<Placed, PublishError>;
 
-/// Resolves when the record is acknowledged by all in-sync replicas, or given up. Dropping it
-/// doesn't take the record back.
-#[derive(Debug)]
-pub struct Delivery(oneshot::Receiver<Outcome>);
-
-impl Delivery {
-    /// A delivery, and what settles it.
-    #[must_use]
-    pub fn channel() -> (oneshot::Sender<Result<Placed, PublishError>>, Self) {
-        let (sender, receiver) = oneshot::channel();
-        (sender, Self(receiver))
-    }
-
-    /// What became of it, if that is known by now. Not to be called again after it told.
-    pub fn told(&mut self) -> Option<Result<Placed, PublishError>> {
-        match self.0.try_recv() {
-            Ok(outcome) => Some(outcome),
-            Err(oneshot::error::TryRecvError::Empty) => None,
-            Err(oneshot::error::TryRecvError::Closed) => Some(Err(closed())),
-        }
-    }
-}
-
-fn closed() -> PublishError {
-    PublishError::Undelivered("the producer was closed".into())
-}
-
-impl Future for Delivery {
-    type Output = Outcome;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        Pin::new(&mut self.0)
-            .poll(cx)
-            .map(|told| told.unwrap_or_else(|_| Err(closed())))
-    }
-}
-
 /// A producer. Cheap to clone; all clones share one connection and queue.
 ///
 /// The client beneath it is made anew where it stops delivering: see [`Producer::tend`].
@@ -151,7 +112,7 @@ struct Client {
     /// Not one that came in the place of another.
     first: bool,
     #[cfg(feature = "failpoints")]
-    stuck: Arc<Mutex<Vec<Box<oneshot::Sender<Outcome>>>>>,
+    stuck: Arc<Mutex<Vec<Box<Settle>>>>,
 }
 
 impl Client {
@@ -199,9 +160,9 @@ impl ClientContext for Reports {
 }
 
 impl ProducerContext<NoCustomPartitioner> for Reports {
-    type DeliveryOpaque = Box<oneshot::Sender<Outcome>>;
+    type DeliveryOpaque = Box<Settle>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, sender: Self::DeliveryOpaque) {
+    fn delivery(&self, result: &DeliveryResult<'_>, settle: Self::DeliveryOpaque) {
         let outcome = match result {
             Ok(message) => {
                 self.progress
@@ -216,8 +177,7 @@ impl ProducerContext<NoCustomPartitioner> for Reports {
                 Err(classify(error))
             }
         };
-        // Nobody may be interested any more.
-        let _ = sender.send(outcome);
+        settle.settle(outcome);
     }
 }
 
@@ -292,8 +252,8 @@ impl Producer {
     ///
     /// [`PublishError::QueueFull`], or [`PublishError::TooLarge`].
     pub fn publish(&self, message: &Message<'_>) -> Result<Delivery, PublishError> {
-        let (sender, delivery) = Delivery::channel();
-        let mut record = BaseRecord::with_opaque_to(message.topic, Box::new(sender))
+        let (settle, delivery) = Delivery::channel();
+        let mut record = BaseRecord::with_opaque_to(message.topic, Box::new(settle))
             .key(message.key)
             .payload(message.value);
         if let Some(partition) = message.partition {

@@ -5,7 +5,7 @@ use postern_tests::{Stack, kcat::To, on_both, wait};
 use std::time::Duration;
 
 on_both!(alone &[("FAILPOINTS", "store.locked=return(lost)")]; no_standard_answer_without_a_commit);
-on_both!(alone &[("FAILPOINTS", "ingress.published=sleep(300)")]; a_verdict_faster_than_the_acknowledgement);
+on_both!(alone &[("FAILPOINTS", "ingress.sent=sleep(300)")]; a_verdict_faster_than_the_acknowledgement);
 on_both!(alone &[];
     a_commit_whose_end_is_not_seen,
     events_that_were_not_sent,
@@ -46,6 +46,10 @@ async fn no_standard_answer_without_a_commit(stack: &mut Stack) {
         .postback(&format!("clickid={clickid}&revenue=1"))
         .await;
     assert_eq!(answer.status, 202, "{answer:?}");
+    // Kafka had it all the time.
+    let spooled = r#"postern_spool_appended_total{topic="postbacks"}"#;
+    assert!(stack.ingress.metric(spooled).await.unwrap_or(0.0) == 0.0);
+    assert!(stack.ingress.metric("postern_publish_seconds_count").await > Some(0.0));
     stack.settings.remove("FAILPOINTS");
     consume_again(stack).await;
     stack.becomes(&answer.request_id(), "converted").await;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Nothing reaches Kafka, and the spool keeps it.
 const AWAY: &str = "ingress.unpublished=return(away);ingress.undrained=return(away)";
-/// Of the first records the acknowledgement is lost.
+/// The first records are sent, and nobody waits for their acknowledgements.
 const AMBIGUOUS: &str = "ingress.unacknowledged=12*return(lost)";
 /// Nothing reaches Kafka, and the disk doesn't keep it.
 const NOWHERE: &str = "ingress.unpublished=return(away);spool.sync=return(failed)";
@@ -251,7 +251,7 @@ async fn a_full_spool_is_told(stack: &mut Stack) {
     spool_is_empty(stack).await;
 }
 
-/// Kafka has the record, and nobody knows: it goes there a second time, and counts once.
+/// Kafka gets the record, and nobody knows: it goes there a second time, and counts once.
 async fn a_lost_acknowledgement_makes_no_second_conversion(stack: &mut Stack) {
     let mut answers = Vec::new();
     for _ in 0..6 {

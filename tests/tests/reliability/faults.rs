@@ -27,7 +27,7 @@ const CONSUMER: &[&str] = &[
 /// Under load nobody is idle: only the end leads to this one.
 const SETTLED: &str = "consumer.settled";
 /// Where an ingress can.
-const INGRESS: &[&str] = &["ingress.registered", "ingress.published"];
+const INGRESS: &[&str] = &["ingress.registered", "ingress.sent", "ingress.published"];
 /// SQLite's transaction has a moment that PostgreSQL's, sent in one piece, has not.
 const SQLITE: &str = "store.written";
 

@@ -65,9 +65,9 @@ def short(value):
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def spread(values, form=number):
+def spread(values, form=number, middle=None):
     low, high = min(values), max(values)
-    middle = form(statistics.median(values))
+    middle = form(statistics.median(values) if middle is None else middle)
     return middle if len(values) == 1 else f"{middle} ({form(low)}–{form(high)})"
 
 
@@ -98,11 +98,11 @@ def compare(rounds, images):
     for key in keys:
         tops = [best(runs, key) for runs in by_key[key]]
         rates[key] = [report["answers_per_second"] for report in tops]
-        middle = sorted(tops, key=lambda report: report["answers_per_second"])[len(tops) // 2]
+        middle = sorted(tops, key=lambda report: report["answers_per_second"])[(len(tops) - 1) // 2]
         rows.append([
             LABELS[key],
             spread(rates[key]),
-            spread([report["connections"] for report in tops]),
+            spread([report["connections"] for report in tops], middle=middle["connections"]),
             short(middle["latency_ms"]["p50"]),
             short(middle["latency_ms"]["p99"]),
             f"{middle['final_percent']:.1f}%" if ANSWERS[key] == "verdict" else "–",

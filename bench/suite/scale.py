@@ -249,7 +249,7 @@ def sustained(programs, quick, rate):
 
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
-        report = stage.load(url, rate=rate, seconds=seconds, warmup=10, connections=2048, count=need,
+        report = stage.load(url, rate=rate, seconds=seconds, warmup=10, connections=1500, count=need,
                             **{"from": warm["next"]})
         over.set()
         thread.join()

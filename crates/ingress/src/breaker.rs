@@ -122,19 +122,14 @@ impl Breaker {
     /// Whether everybody waits for the verdicts of this partition.
     pub(crate) fn is_closed(&self, number: i32) -> bool {
         let mut partitions = self.lock();
-        let partition = partitions
-            .entry(number)
-            .or_insert_with(|| Partition::new(Instant::now()));
-        !partition.is_open()
+        !of(&mut partitions, number).is_open()
     }
 
     /// Whether to wait for a verdict of this partition, whose postback was acknowledged at
     /// `since`: `None` is no.
     pub(crate) fn admit(&self, number: i32, since: Instant) -> Option<Wait> {
         let mut partitions = self.lock();
-        let partition = partitions
-            .entry(number)
-            .or_insert_with(|| Partition::new(Instant::now()));
+        let partition = of(&mut partitions, number);
         let probe = partition.is_open();
         if probe && std::mem::replace(&mut partition.probing, true) {
             return None;
@@ -182,6 +177,12 @@ impl Breaker {
             }
         }
     }
+}
+
+fn of(partitions: &mut HashMap<i32, Partition>, number: i32) -> &mut Partition {
+    partitions
+        .entry(number)
+        .or_insert_with(|| Partition::new(Instant::now()))
 }
 
 /// A permission to wait. Dropped without a word (the caller has gone), it counts as neither.
